@@ -12,19 +12,29 @@ import yaml
 from tests.own_projects import FOLDER
 
 ASKED, TRIED = "late_ferry", "ferry_delay"
-WIDE = {
-    "quality": {"at_least": 0.5},
-    "calibration": {"at_most": 0.5},
-    "calibration_error": {"at_most": 0.5},
+WIDE: dict[str, dict[str, float]] = {
     "enough_rows": {"at_least": 100},
     "champion": {"at_most": 0.5, "min_rows": 50},
     "linear_baseline": {"at_most": 0.5},
     "changed_decisions": {"at_most": 0.9},
-    "score_shift": {"at_most": 0.5},
-    "leakage_check": {"at_most": 0.99},
     "slices": {"at_most": 0.5, "min_rows": 30},
 }
-NUMBERS = {"quality": {"at_most": 60}, "calibration": {"at_most": 60}, "score_shift": {"at_most": 60}}
+OF_TYPE: dict[str, dict[str, dict[str, float]]] = {
+    "binary": {
+        "quality": {"at_least": 0.5},
+        "calibration": {"at_most": 0.5},
+        "calibration_error": {"at_most": 0.5},
+        "score_shift": {"at_most": 0.5},
+        "leakage_check": {"at_most": 0.99},
+    },
+    "regression": {
+        "quality": {"at_most": 60},
+        "calibration": {"at_most": 60},
+        "score_shift": {"at_most": 60},
+        "leakage_check": {"at_most": 0.99},
+    },
+}
+MORE = [{"kind": "former_champions", "at_most": 0.5}, {"kind": "scoring_time", "at_most": 50_000}]
 SHORT = {"train_days": 28, "holdout_days": 7, "min_fit_days": 10}
 
 
@@ -34,8 +44,8 @@ def declare(folder: Path, **decisions: dict[str, Any]) -> None:
     for name, decision in decisions.items():
         path = folder / "ferries" / "models" / name / "model.yaml"
         declared = yaml.safe_load(path.read_text(encoding="utf-8")) | SHORT | decision
+        wide = WIDE | OF_TYPE[declared["problem_type"]]
         for check in declared["gate"]["checks"]:
-            check.update(WIDE.get(check["kind"], {}))
-            if declared["problem_type"] == "regression":
-                check.update(NUMBERS.get(check["kind"], {}))
+            check.update(wide.get(check["kind"], {}))
+        declared["gate"]["checks"] += MORE
         path.write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
