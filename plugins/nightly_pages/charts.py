@@ -152,7 +152,7 @@ def bars(title: str, about: str, unit: str, values: Sequence[Bar], *, zero: bool
 
     parts = [
         Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" text-anchor="middle" '
-               'x="{0}" y="{3}">{4}</text>').format(at(t), TOP, height - BOTTOM, height - BOTTOM + 16, number(t))
+               'x="{0}" y="{3}">{4}</text>').format(at(t), TOP, height - BOTTOM, height - BOTTOM + 19, number(t))
         for t in scale.ticks
     ]  # fmt: skip
     origin = at(min(max(0.0, scale.low), scale.high))
@@ -307,7 +307,7 @@ class _Plot:
             text = _short(self.x.names[n], 12) if self.x.names else number(tick)
             parts.append(
                 Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" '
-                       'text-anchor="middle" x="{0}" y="{3}">{4}</text>').format(x, TOP, y, y + 16, text)
+                       'text-anchor="middle" x="{0}" y="{3}">{4}</text>').format(x, TOP, y, y + 19, text)
             )  # fmt: skip
         for tick in self.up.ticks:
             x, y = self.at(self.across.low, tick)
