@@ -65,7 +65,7 @@ SOONER = {
 
 PLACES = ("landing", "tables", "artifacts", "journal")
 DATABASES = ("nightly", "mlflow")
-SECONDS = 420
+SECONDS = 900
 
 
 class Receiver(ThreadingHTTPServer):
