@@ -164,7 +164,7 @@ def what_follows(subject: ReportSubject) -> str | None:
             f"day{'s' * (days != 1)} are known (view shadow_performance)"
         )
     if approval is not None:
-        who = f"one of {', '.join(approval.allowed)}" if approval.allowed else "a person"
+        who = " or ".join(approval.allowed) or "a person"
         steps.append(f"{who} decides within {approval.timeout_days} days (docs/approve-a-model.md)")
     return "; then ".join(steps) or None
 

@@ -141,11 +141,14 @@ def bars(title: str, about: str, unit: str, values: Sequence[Bar], *, zero: bool
     if not found:
         return _nothing(title, about)
     ends = [v for bar in found for v in (bar.value, bar.low, bar.high) if v is not None and math.isfinite(v)]
-    axis = Axis(unit, low=min(0.0, *ends, 0.0) if zero else None, high=max(0.0, *ends, 0.0) if zero else None)
-    scale = _Scale.of(axis, ends)
+    least, most = min(0.0, *ends), max(0.0, *ends)
+    if zero and -least < most / 40:  # the end of an interval just below 0 would move all bars away from their labels
+        least = 0.0
+    axis = Axis(unit, low=least if zero else None, high=most if zero else None)
+    scale = _Scale.of(axis, [max(v, least) for v in ends] if zero else ends)
     left = min(280, 24 + LETTER * max(len(_short(bar.label)) for bar in found))
     height = TOP + BAR_HEIGHT * len(found) + BOTTOM
-    right = WIDTH - RIGHT - 56
+    right = WIDTH - RIGHT - 72
 
     def at(value: float) -> float:
         return round(left + scale.share(value) * (right - left), 1)
@@ -307,7 +310,8 @@ class _Plot:
             text = _short(self.x.names[n], 12) if self.x.names else number(tick)
             parts.append(
                 Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" '
-                       'text-anchor="middle" x="{0}" y="{3}">{4}</text>').format(x, TOP, y, y + 19, text)
+                       'text-anchor="middle" x="{3}" y="{4}">{5}</text>').format(
+                    x, TOP, y, min(x, WIDTH - LETTER * len(text) / 2), y + 19, text)
             )  # fmt: skip
         for tick in self.up.ticks:
             x, y = self.at(self.across.low, tick)

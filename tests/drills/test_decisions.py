@@ -34,7 +34,7 @@ SOONER = {
 }
 USERS = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,ana:user,ben:user"}
 QUESTION = "taskInstances/ask/-1/hitlDetails"
-DECISIONS = {
+DECISIONS: dict[str, dict[str, Any]] = {
     ASKED: {"approval": {"allowed": ["ana"], "timeout_days": 3}},
     TRIED: {"shadow": {"days_with_outcomes": 2, "wait_days": 5}},
 }

@@ -234,7 +234,7 @@ def test_what_follows_a_passed_gate_is_said() -> None:
     said = what_follows(passed)
     assert said is not None
     assert "until the outcomes of 5 days are known" in said
-    assert "; then one of ana, ben decides within 3 days" in said
+    assert "; then ana or ben decides within 3 days" in said
     assert what_follows(subject) is None
 
 
