@@ -66,13 +66,15 @@ class Band:
 class Axis:
     """An axis: its label with the unit, and where it must reach; the values decide the rest.
 
-    `names` are written at 0, 1, 2, … instead of numbers.
+    `names` are written at 0, 1, 2, … instead of numbers: every nth if they are too long, such as days, or all of them,
+    shortened, if they are `labels`.
     """
 
     label: str
     low: float | None = None
     high: float | None = None
     names: Sequence[str] = ()
+    labels: bool = False
 
 
 def number(value: float | None) -> str:
@@ -300,14 +302,15 @@ class _Plot:
 
     def frame(self) -> Markup:
         parts = []
-        longest = max((len(_short(name, 12)) for name in self.x.names), default=0)
-        most = max(2, int((WIDTH - LEFT - RIGHT) / (LETTER * (longest + 1))))
-        every = max(1, math.ceil(len(self.x.names) / most))
+        letters, count = int((WIDTH - LEFT - RIGHT) / LETTER), max(1, len(self.x.names))
+        room = max(3, letters // count - 1) if self.x.labels else 12
+        longest = max((len(_short(name, room)) for name in self.x.names), default=0)
+        every = 1 if self.x.labels else math.ceil(count / max(2, letters // (longest + 1)))
         for n, tick in enumerate(self.across.ticks):
             x, y = self.at(tick, self.up.low)
             if self.x.names and n % every:
                 continue
-            text = _short(self.x.names[n], 12) if self.x.names else number(tick)
+            text = _short(self.x.names[n], room) if self.x.names else number(tick)
             parts.append(
                 Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" '
                        'text-anchor="middle" x="{3}" y="{4}">{5}</text>').format(
