@@ -99,9 +99,9 @@ def write_body(
             f"- **Decline:** {stays}, and nobody is asked about this version again.\n"
             f"- **No answer**{until}: {stays}. A newer version that passes the gate ends this question, too."
         ),
+        " · ".join(f"[{markdown(text)}]({address})" for text, address in links.items()),
         "\n".join(["| result | check | measured |", "|---|---|---|", *rows]),
         f"These users may decide: {', '.join(map(markdown, allowed))}." if allowed else "",
-        " · ".join(f"[{markdown(text)}]({address})" for text, address in links.items()),
         (
             f"The decision counts for the files with the digest `{digest[:12]}` only. To decide by command, type "
             f"`{command}`, or `decline` instead of `approve`."

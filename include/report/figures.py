@@ -276,7 +276,7 @@ def dependence_figure(subject: ReportSubject, found: Dependence) -> Markup:
             labels = [subject.label(found.name, None if v is None else str(v)) for v in found.values]
             return bars(f"{found.name}.", about, name, [Bar(t, v) for t, v in zip(labels, values, strict=True)])
         labels = [subject.label(found.name, None if v is None else str(v)) for v in found.values]
-        axis = Axis(found.name, names=labels)
+        axis = Axis(found.name, names=labels, labels=True)
         places: Sequence[float] = range(len(labels))
     else:
         axis, places = Axis(found.name), [float(v) for v in found.values if isinstance(v, int | float)]

@@ -6,11 +6,13 @@ import numpy as np
 import polars as pl
 
 from include.report.subject import ReportSubject, by_frequency
+from nightly_pages.charts import number
 
 BINS = 16
 MAX_MISSING = 0.2
 MAX_MISSING_CHANGE = 0.05
 MAX_SKEWNESS = 2.0
+SKEWED = "skewed"
 MAX_OUTLIERS = 0.02
 MAX_UNSEEN = 0.01
 MAX_LABELS = 50
@@ -63,17 +65,17 @@ def assumptions(found: list[InputProfile]) -> list[str]:
     if len(scales) > 1 and scales[-1][0] / scales[0][0] > MANY_SCALES:
         (least, small), (most, large) = scales[0], scales[-1]
         sentences.append(
-            f"Magnitudes differ by a factor of {most / least:,.0f} ({small} {least:.3g}, {large} {most:.3g}): a linear "
-            "model, a distance or a regularisation needs scaled numbers; trees do not."
+            f"Magnitudes differ by a factor of {most / least:,.0f} ({small} {number(least)}, {large} {number(most)}): "
+            "a linear model, a distance or a regularisation needs scaled numbers; trees do not."
         )
-    skewed = [each.name for each in found if each.skewness is not None and abs(each.skewness) > MAX_SKEWNESS]
+    skewed = [each.name for each in found if SKEWED in each.notes]
     if skewed:
         sentences.append(
-            f"{len(skewed)} of the numbers are skewed ({', '.join(skewed[:5])}{', …' if len(skewed) > 5 else ''}): for "
-            "a linear model, take a power or a logarithm, or cut them into parts."
+            f"Skewed: {', '.join(skewed[:5])}{', …' if len(skewed) > 5 else ''}. For a linear model, take a power or a "
+            "logarithm, or cut them into parts."
         )
     if missing := [each.name for each in found if each.missing > 0]:
-        sentences.append(f"{len(missing)} of {len(found)} inputs have missing values; the pipeline must handle them.")
+        sentences.append(f"Inputs with missing values, which the pipeline must handle: {len(missing)} of {len(found)}.")
     return sentences
 
 
@@ -92,7 +94,7 @@ def _number(subject: ReportSubject, name: str) -> InputProfile:
     if distinct == 1:
         notes.append("constant")
     if skewness is not None and abs(skewness) > MAX_SKEWNESS and distinct > 2:
-        notes.append("skewed")
+        notes.append(SKEWED)
     if outliers is not None and outliers > MAX_OUTLIERS:
         notes.append(f"outliers {outliers:.1%}")
     ends = (low, high) if high > low else (values.min(), values.max() + 1e-9 + abs(values.max()) * 1e-9)

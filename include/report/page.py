@@ -84,6 +84,7 @@ def make_report(subject: ReportSubject) -> TrainingReport:
         "dependence_rows": min(subject.holdout_rows.height, measures.MAX_DEPENDENCE),
         "inputs": [_input(each) for each in profiles],
         "assumptions": inputs.assumptions(profiles),
+        "follows": what_follows(subject) if passed else None,
         "moved": _moved(subject, strongest) if passed and subject.champion else None,
         "origins": changed.origins(subject),
         "commands": changed.commands(subject),
@@ -152,6 +153,22 @@ def _periods(subject: ReportSubject) -> list[dict[str, Any]]:
     return [{"words": words[name], "days": each, "rows": rows.get(name)} for name, each in _days(subject)]
 
 
+def what_follows(subject: ReportSubject) -> str | None:
+    """Return what model.yaml lets follow on a passed gate, if it is not the promotion at once."""
+    shadow, approval = subject.model.shadow, subject.model.approved_by
+    steps = []
+    if shadow is not None and subject.decision.champion is not None:
+        days = shadow.days_with_outcomes
+        steps.append(
+            f"as a shadow it scores beside the champion, unpublished, until the outcomes of {days} "
+            f"day{'s' * (days != 1)} are known (view shadow_performance)"
+        )
+    if approval is not None:
+        who = " or ".join(approval.allowed) or "a person"
+        steps.append(f"{who} decides within {approval.timeout_days} days (docs/approve-a-model.md)")
+    return "; then ".join(steps) or None
+
+
 def _interval(estimate: Estimate | None, *, percent: bool = False) -> str:
     def show(value: float) -> str:
         return f"{value:+.2%}" if percent else number(value)
@@ -208,6 +225,7 @@ def _cost(subject: ReportSubject, cost: measures.ExpectedCost | None) -> dict[st
         "unit": cost.unit,
         "rows": [{"who": who, "each": shown, "day": number(value * cost.rows_a_day)} for who, value, shown in rows],
         "rows_a_day": f"{cost.rows_a_day:,.0f}",
+        "worse": cost.version.value > cost.constant,
         "best": best and {"threshold": number(best[0]), "cost": number(best[1])},
         "threshold": number(subject.challenger.decision_threshold),
     }

@@ -17,6 +17,8 @@ SERIES = 6
 """Colours that `page.css` has; a chart with more series begins again with the first."""
 BAR_HEIGHT = 22
 MAX_LABEL = 30
+LETTER = 9
+"""Width of a letter where charts are small, on paper and on phones, where `report.css` makes their texts larger."""
 TABLE_ROWS = 40
 """Rows of a table below a chart; of longer series, every nth point is listed."""
 
@@ -64,13 +66,15 @@ class Band:
 class Axis:
     """An axis: its label with the unit, and where it must reach; the values decide the rest.
 
-    `names` are written at 0, 1, 2, … instead of numbers.
+    `names` are written at 0, 1, 2, … instead of numbers: every nth if they are too long, such as days, or all of them,
+    shortened, if they are `labels`.
     """
 
     label: str
     low: float | None = None
     high: float | None = None
     names: Sequence[str] = ()
+    labels: bool = False
 
 
 def number(value: float | None) -> str:
@@ -139,18 +143,21 @@ def bars(title: str, about: str, unit: str, values: Sequence[Bar], *, zero: bool
     if not found:
         return _nothing(title, about)
     ends = [v for bar in found for v in (bar.value, bar.low, bar.high) if v is not None and math.isfinite(v)]
-    axis = Axis(unit, low=min(0.0, *ends, 0.0) if zero else None, high=max(0.0, *ends, 0.0) if zero else None)
-    scale = _Scale.of(axis, ends)
-    left = min(210, 24 + 7 * max(len(_short(bar.label)) for bar in found))
+    least, most = min(0.0, *ends), max(0.0, *ends)
+    if zero and -least < most / 40:  # the end of an interval just below 0 would move all bars away from their labels
+        least = 0.0
+    axis = Axis(unit, low=least if zero else None, high=most if zero else None)
+    scale = _Scale.of(axis, [max(v, least) for v in ends] if zero else ends)
+    left = min(280, 24 + LETTER * max(len(_short(bar.label)) for bar in found))
     height = TOP + BAR_HEIGHT * len(found) + BOTTOM
-    right = WIDTH - RIGHT - 56
+    right = WIDTH - RIGHT - 72
 
     def at(value: float) -> float:
         return round(left + scale.share(value) * (right - left), 1)
 
     parts = [
         Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" text-anchor="middle" '
-               'x="{0}" y="{3}">{4}</text>').format(at(t), TOP, height - BOTTOM, height - BOTTOM + 16, number(t))
+               'x="{0}" y="{3}">{4}</text>').format(at(t), TOP, height - BOTTOM, height - BOTTOM + 19, number(t))
         for t in scale.ticks
     ]  # fmt: skip
     origin = at(min(max(0.0, scale.low), scale.high))
@@ -295,15 +302,19 @@ class _Plot:
 
     def frame(self) -> Markup:
         parts = []
-        every = max(1, math.ceil(len(self.x.names) / 8))
+        letters, count = int((WIDTH - LEFT - RIGHT) / LETTER), max(1, len(self.x.names))
+        room = max(3, letters // count - 1) if self.x.labels else 12
+        longest = max((len(_short(name, room)) for name in self.x.names), default=0)
+        every = 1 if self.x.labels else math.ceil(count / max(2, letters // (longest + 1)))
         for n, tick in enumerate(self.across.ticks):
             x, y = self.at(tick, self.up.low)
             if self.x.names and n % every:
                 continue
-            text = _short(self.x.names[n], 12) if self.x.names else number(tick)
+            text = _short(self.x.names[n], room) if self.x.names else number(tick)
             parts.append(
                 Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" '
-                       'text-anchor="middle" x="{0}" y="{3}">{4}</text>').format(x, TOP, y, y + 16, text)
+                       'text-anchor="middle" x="{3}" y="{4}">{5}</text>').format(
+                    x, TOP, y, min(x, WIDTH - LETTER * len(text) / 2), y + 19, text)
             )  # fmt: skip
         for tick in self.up.ticks:
             x, y = self.at(self.across.low, tick)

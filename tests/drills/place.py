@@ -65,7 +65,7 @@ SOONER = {
 
 PLACES = ("landing", "tables", "artifacts", "journal")
 DATABASES = ("nightly", "mlflow")
-SECONDS = 420
+SECONDS = 900
 
 
 class Receiver(ThreadingHTTPServer):
@@ -98,6 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
 class Drill:
     """The stack, with the actions of suppliers, of users and of on-call."""
 
+    project = PROJECT
+
     def __init__(self, folder: Path) -> None:
         self.bundle = folder / "bundle"
         self.webhook = Receiver()
@@ -107,33 +109,55 @@ class Drill:
 
     def start(self) -> None:
         """Make the bundle, a history, a first champion and its published scores, and keep this state."""
-        self.bundle.mkdir(parents=True)
-        ignored = shutil.ignore_patterns("__pycache__")
-        for name in BUNDLE:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, self.bundle / name, ignore=ignored)
-            else:
-                shutil.copy(ROOT / name, self.bundle / name)
-        for name, changes in SOONER.items():
-            for old, new in changes.items():
-                self.change(name, old, new)
-        self._originals.clear()
-        self.stack = Stack(self.bundle / ".local", bundle=self.bundle)
-        self.stack.start(schedule=False)
-        self._client = self.stack.api()
+        self.install(SOONER)
         days = f"--project {PROJECT.name} --start {HISTORY.start} --end"
         self.type("python -m include.cli migrate")
         self.type(f"python -m include.cli simulate {days} {BEFORE}")
         self.type(f"python -m include.cli prepare {days} {BEFORE}")
-        alerts = {"nightly_alerts": {"conn_type": "generic", "password": self.webhook.url}}
-        (self.bundle / ".local" / "alerts.json").write_text(json.dumps(alerts), encoding="utf-8")
-        self.type("airflow connections import .local/alerts.json")
-        self._unpause()
+        self.send_alerts()
+        self.unpause({PREPARE, TRAIN, SCORE, MONITOR, SIMULATE, BACKFILL_RANGE, OTHER_SCORE, ROLLBACK})
         self.run_date(TRAIN, HISTORY.end, "success")
         self.type(f"python -m include.cli score --model {MODEL} --start {BEFORE}")
         self.type(f"python -m include.cli publish --model {MODEL} --start {BEFORE}")
         self.run_date(TRAIN, BEFORE, "success")
         self._keep()
+
+    def install(
+        self,
+        changes: Mapping[str, Mapping[str, str]],
+        *,
+        settings: Mapping[str, str] | None = None,
+        mlflow: bool = False,
+        without: Sequence[str] = (),
+    ) -> None:
+        """Copy the bundle, change files of the copy for good, and start a stack with it.
+
+        Args:
+            changes: for each file, each old text and its replacement.
+            settings: more environment variables for Airflow.
+            mlflow: serve MLflow's pages, too.
+            without: folders and files that the copy lacks.
+        """
+        self.bundle.mkdir(parents=True)
+        ignored = shutil.ignore_patterns("__pycache__", *without)
+        for name in BUNDLE:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, self.bundle / name, ignore=ignored)
+            else:
+                shutil.copy(ROOT / name, self.bundle / name)
+        for name, texts in changes.items():
+            for old, new in texts.items():
+                self.change(name, old, new)
+        self._originals.clear()
+        self.stack = Stack(self.bundle / ".local", bundle=self.bundle, settings=settings)
+        self.stack.start(schedule=False, mlflow=mlflow)
+        self._client = self.stack.api()
+
+    def send_alerts(self) -> None:
+        """Let Airflow send its messages to the webhook."""
+        alerts = {"nightly_alerts": {"conn_type": "generic", "password": self.webhook.url}}
+        (self.bundle / ".local" / "alerts.json").write_text(json.dumps(alerts), encoding="utf-8")
+        self.type("airflow connections import .local/alerts.json")
 
     def stop(self) -> None:
         self.webhook.shutdown()
@@ -213,7 +237,7 @@ class Drill:
         return run_id
 
     def trigger(self, dag_id: str, day: date = RUN_DATE) -> str:
-        moment = PROJECT.cutoff_at(day)
+        moment = self.project.cutoff_at(day)
         return self.run(dag_id, f"manual__{moment.isoformat()}", logical_date=moment.isoformat())
 
     def run(self, dag_id: str, run_id: str, *, logical_date: str | None = None, **conf: str) -> str:
@@ -326,8 +350,8 @@ class Drill:
         for name in DATABASES:
             self.sql(f"CREATE DATABASE {name}_kept TEMPLATE {name} OWNER {name};")
 
-    def _unpause(self) -> None:
-        wanted = {PREPARE, TRAIN, SCORE, MONITOR, SIMULATE, BACKFILL_RANGE, OTHER_SCORE, ROLLBACK}
+    def unpause(self, wanted: set[str]) -> None:
+        """Wait until Airflow has read these DAGs, and unpause them."""
         await_that(
             lambda: wanted <= {dag["dag_id"] for dag in self._get("/dags?limit=100")["dags"]}, f"{wanted} in Airflow"
         )

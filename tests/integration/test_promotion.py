@@ -112,6 +112,9 @@ def test_a_training_leaves_its_report_which_is_the_same_again(trained: Settings)
     assert facts is not None
     assert facts["importances"][0]["name"] == "leaving_hour", "the planted cause of late ferries"
     assert report_version(MODEL, after(1), trained, decision=decision) == made
+    promote(MODEL, after(2), trained, version=2)
+    [row] = small.select(trained, "SELECT report FROM promotion_history WHERE model_version = 2")
+    assert row["report"] == f"runs:/{version.run_id}/{made.report}"
 
 
 def test_a_second_run_returns_the_recorded_decision(trained: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,16 @@ import numpy as np
 import polars as pl
 import pytest
 
+from include.config.approval import Approval
 from include.config.loading import load_model, load_project
 from include.core.interval import Interval
 from include.core.records import Check, GateDecision
 from include.gate.config import Gate
+from include.gate.shadow import Shadow
 from include.report import inputs, measures
 from include.report.changed import origins
 from include.report.figures import roc_points
-from include.report.page import make_report
+from include.report.page import make_report, what_follows
 from include.report.subject import ReportedVersion, ReportSubject
 from include.training.costs import Costs
 from tests.pages import HOSTILE, MARKUP, Structure, assert_complete_in_itself
@@ -221,6 +223,19 @@ def test_what_changed_against_the_champion_is_marked() -> None:
     found = {each.what: each.changed for each in origins(subject_of("binary"))}
     changed = {what for what, differs in found.items() if differs}
     assert changed == {"digest of model.yaml and estimator.py", "scikit-learn"}
+
+
+def test_what_follows_a_passed_gate_is_said() -> None:
+    subject = subject_of("regression", passed=False)
+    declared = {"approval": Approval(allowed=("ana", "ben"), timeout_days=3), "shadow": Shadow(days_with_outcomes=5)}
+    asking = replace(subject, model=subject.model.model_copy(update=declared))
+    assert "What follows" not in make_report(asking).html, "it was rejected"
+    passed = replace(asking, decision=subject_of("regression").decision)
+    said = what_follows(passed)
+    assert said is not None
+    assert "until the outcomes of 5 days are known" in said
+    assert "; then ana or ben decides within 3 days" in said
+    assert what_follows(subject) is None
 
 
 def test_expensive_parts_are_made_for_versions_that_passed_only() -> None:
