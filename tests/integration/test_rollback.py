@@ -227,6 +227,11 @@ def test_a_training_does_not_promote_what_a_person_replaced(trained: Settings) -
         trained, "UPDATE journal SET entry = jsonb_set(entry, '{model_digest}', '\"other\"') WHERE kind = 'decision'"
     )
     assert {version for _, version in postgres.promotions.read_renumbered(trained, MODEL.name)} == {1}
+
+    change(trained, "DELETE FROM journal")  # as `restore_promotions` leaves it
+    assert actions(trained) == [("force promotion", "Ada"), ("roll back", "Ada")]
+    change(trained, "UPDATE promotions SET rolled_back_from = NULL")
+    assert actions(trained) == [("force promotion", "Ada"), ("promote", "Ada")], "that version was replaced before"
     assert set(postgres.promotions.read_champions(trained, MODEL.name, after(6)).values()) == {1}
 
 
