@@ -11,6 +11,7 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
 from dags import cli, connections
+from include.config import loading
 from tests.dags.conftest import ROOT
 
 VARIABLES = {
@@ -188,6 +189,14 @@ def test_the_command_line_gets_the_address_of_messages(connected: None, monkeypa
     found = connections.find_variables(VARIABLES)
     assert found == {"NIGHTLY_DESTINATIONS": '{"nightly_alerts": "https://hooks/x"}'}
     assert connections.find_variables(VARIABLES | found) == {}
+
+
+def test_the_command_line_gets_the_addresses_of_programs_too(connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = loading.load_model("late_ferry").model_copy(update={"champion_messages": "nightly_models"})
+    monkeypatch.setattr(loading, "load_model", lambda name: told)
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_MODELS", '{"conn_type": "generic", "password": "https://models/x"}')
+    found = connections.find_variables(VARIABLES)
+    assert found == {"NIGHTLY_DESTINATIONS": '{"nightly_models": "https://models/x"}'}
 
 
 @pytest.mark.parametrize(

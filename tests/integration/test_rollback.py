@@ -30,6 +30,7 @@ from include.steps.promote import promote
 from include.steps.publish import publish_scores
 from tests.integration.training import DAY, MODEL, PROJECT, after, ferries, train_and_gate
 from tests.receiver import receiving
+from tools.export_model.__main__ import read_version
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -315,6 +316,9 @@ def test_programs_hear_of_each_change_of_the_champion_once(trained: Settings) ->
     rollback(told, plan_rollback(told, trained, **who).interval, trained, **who)
     assert read_change_by_run(trained.model_copy(update={"run_id": "another"}), MODEL.name) is None
     change = read_change_by_run(trained, MODEL.name)
+    exported = read_version(MODEL, None, trained)
+    assert (exported.about["version"], exported.about["is_champion"]) == (1, True), "what a program takes then"
+    assert change is not None and exported.files.digest == change.digest
     with receiving() as programs:
         signed = {"channel": "webhook", "url": programs.url, "secret": "a secret of both sides"}
         outbox, addresses = Outbox(trained.database_url), {"nightly_models": json.dumps(signed)}
@@ -326,7 +330,7 @@ def test_programs_hear_of_each_change_of_the_champion_once(trained: Settings) ->
         assert got.body["digest"] == digests[version] and got.body["model_uri"] == f"models:/{MODEL.name}/{version}"
         assert got.body["semantic_version"] == f"{version}.0.0", "it is no pre-release any more"
     assert len({got.key for got in programs.got}) == 3
-    assert change is not None and change.model_dump(mode="json").items() <= programs.got[-1].body.items()
+    assert change.model_dump(mode="json").items() <= programs.got[-1].body.items()
 
 
 def test_a_promotion_that_is_not_committed_and_one_of_a_model_without_the_key_are_no_message(trained: Settings) -> None:

@@ -27,7 +27,7 @@ class NotPortableError(ActionRequiredError):
 
 
 @dataclass(frozen=True)
-class Block:
+class ColumnBlock:
     """Columns in one tensor (rows x columns).
 
     Attributes:
@@ -57,11 +57,11 @@ class Graph:
         """Return a name that is not used yet."""
         return f"{prefix}_{len(self.nodes)}_{len(self.constants)}"
 
-    def add_input(self, name: str, *, is_label: bool) -> Block:
+    def add_input(self, name: str, *, is_label: bool) -> ColumnBlock:
         """Add a column of the model's input."""
         kind = TensorProto.STRING if is_label else TensorProto.DOUBLE
         self.inputs.append(helper.make_tensor_value_info(name, kind, ["rows", 1]))
-        return Block(name, (name,), is_label)
+        return ColumnBlock(name, (name,), is_label)
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
         """Add a node; return the name of its output, or of each if there are several."""
@@ -97,34 +97,34 @@ class Graph:
                 tensor = self.where(self.op(beyond, tensor, at), at, tensor)
         return tensor
 
-    def is_missing(self, block: Block) -> str:
+    def is_missing(self, block: ColumnBlock) -> str:
         """Return a tensor of booleans: which values are missing."""
         if not block.is_label:
             found: str = self.op("IsNaN", block.tensor)
             return found
         return self.cast(self._numbered(block, [NO_LABEL], [1], 0), TensorProto.BOOL)
 
-    def _numbered(self, block: Block, labels: Sequence[str], numbers: Sequence[int], others: int) -> str:
+    def _numbered(self, block: ColumnBlock, labels: Sequence[str], numbers: Sequence[int], others: int) -> str:
         found: str = self.op("LabelEncoder", block.tensor, domain=ML, keys_strings=[*labels],
                              values_int64s=[*numbers], default_int64=others)  # fmt: skip
         return found
 
-    def columns(self, frame: Iterable[Block]) -> list[Block]:
+    def columns(self, frame: Iterable[ColumnBlock]) -> list[ColumnBlock]:
         """Return the columns of a frame, each in a block of its own."""
-        found: list[Block] = []
+        found: list[ColumnBlock] = []
         for block in frame:
             if len(block.names) == 1:
                 found.append(block)
                 continue
             for n, name in enumerate(block.names):
                 taken = self.op("Gather", block.tensor, self.constant([n], np.int64), axis=1)
-                found.append(Block(taken, (name,), block.is_label))
+                found.append(ColumnBlock(taken, (name,), block.is_label))
         return found
 
-    def pick(self, frame: Sequence[Block], positions: Sequence[int]) -> list[Block]:
+    def pick(self, frame: Sequence[ColumnBlock], positions: Sequence[int]) -> list[ColumnBlock]:
         """Return columns of a frame by position, in that order; columns that stay together stay one block."""
         starts = np.cumsum([0, *(len(block.names) for block in frame)])
-        found: list[Block] = []
+        found: list[ColumnBlock] = []
         rest = [int(position) for position in positions]
         while rest:
             number = int(np.searchsorted(starts, rest[0], side="right")) - 1
@@ -137,10 +137,10 @@ class Graph:
                 found.append(block)
                 continue
             tensor = self.op("Gather", block.tensor, self.constant(taken, np.int64), axis=1)
-            found.append(Block(tensor, tuple(block.names[n] for n in taken), block.is_label))
+            found.append(ColumnBlock(tensor, tuple(block.names[n] for n in taken), block.is_label))
         return found
 
-    def matrix(self, frame: Sequence[Block], of: str) -> str:
+    def matrix(self, frame: Sequence[ColumnBlock], of: str) -> str:
         """Return all columns as one tensor of doubles.
 
         Raises:
@@ -153,7 +153,7 @@ class Graph:
         found: str = frame[0].tensor if len(frame) == 1 else self.op("Concat", *(b.tensor for b in frame), axis=1)
         return found
 
-    def codes(self, block: Block, known: Sequence[Any]) -> str:
+    def codes(self, block: ColumnBlock, known: Sequence[Any]) -> str:
         """Return for each value of a column its place in `known` (int64); the number of them for all others."""
         others = len(known)
         if block.is_label:

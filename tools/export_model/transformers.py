@@ -28,9 +28,9 @@ from sklearn.preprocessing import (
 from sklearn.utils.validation import check_array
 
 from include.training.transforms import fitted
-from tools.export_model.graph import ML, NO_LABEL, Block, Graph, NotPortableError
+from tools.export_model.graph import ML, NO_LABEL, ColumnBlock, Graph, NotPortableError
 
-Frame = list[Block]
+Frame = list[ColumnBlock]
 Convert = Callable[[Graph, Any, Frame, str], Frame]
 UNSEEN = "a label that no fit ever saw"
 UNSEEN_NUMBER = -1e300
@@ -97,7 +97,7 @@ def _columns(graph: Graph, estimator: ColumnTransformer, frame: Frame, where: st
     named: Frame = []
     for block in found:
         own, names = names[: len(block.names)], names[len(block.names) :]
-        named.append(Block(block.tensor, tuple(own), block.is_label))
+        named.append(ColumnBlock(block.tensor, tuple(own), block.is_label))
     return named
 
 
@@ -107,12 +107,15 @@ def _function(graph: Graph, estimator: FunctionTransformer, frame: Frame, where:
     if func in (None, fitted.as_categories, check_array):
         return frame
     if func in (fitted.within_range, fitted.as_array):
-        return [Block(graph.capped(b.tensor, -fitted.LARGEST, fitted.LARGEST), b.names) for b in _numbers(frame, where)]
+        return [
+            ColumnBlock(graph.capped(b.tensor, -fitted.LARGEST, fitted.LARGEST), b.names)
+            for b in _numbers(frame, where)
+        ]
     if func is fitted.signed_log:
         found = []
         for block in _numbers(frame, where):
             logarithm = graph.op("Log", graph.op("Add", graph.op("Abs", block.tensor), graph.constant(1.0)))
-            found.append(Block(graph.op("Mul", graph.op("Sign", block.tensor), logarithm), block.names))
+            found.append(ColumnBlock(graph.op("Mul", graph.op("Sign", block.tensor), logarithm), block.names))
         return found
     raise NotPortableError(f"{where} calls {getattr(func, '__name__', func)}, which has no form in ONNX: {CHOOSE}")
 
@@ -139,13 +142,13 @@ def _simple_imputer(graph: Graph, estimator: SimpleImputer, frame: Frame, where:
     return found
 
 
-def _filled(graph: Graph, block: Block, value: Any) -> Block:
+def _filled(graph: Graph, block: ColumnBlock, value: Any) -> ColumnBlock:
     const = graph.strings([str(value)]) if block.is_label else graph.constant([[float(value)]])
-    return Block(graph.where(graph.is_missing(block), const, block.tensor), block.names, block.is_label)
+    return ColumnBlock(graph.where(graph.is_missing(block), const, block.tensor), block.names, block.is_label)
 
 
-def _indicator(graph: Graph, block: Block, name: str) -> Block:
-    return Block(graph.cast(graph.is_missing(block)), (name,))
+def _indicator(graph: Graph, block: ColumnBlock, name: str) -> ColumnBlock:
+    return ColumnBlock(graph.cast(graph.is_missing(block)), (name,))
 
 
 def _imputer(graph: Graph, estimator: fitted.Imputer, frame: Frame, where: str) -> Frame:
@@ -165,7 +168,7 @@ def _affine(graph: Graph, frame: Frame, where: str, minus: Any, by: Any) -> Fram
         tensor = graph.op("Sub", tensor, graph.constant([minus]))
     if by is not None:
         tensor = graph.op("Div", tensor, graph.constant([by]))
-    return [Block(tensor, tuple(names_of(frame)))]
+    return [ColumnBlock(tensor, tuple(names_of(frame)))]
 
 
 def _standard(graph: Graph, estimator: StandardScaler, frame: Frame, where: str) -> Frame:
@@ -181,7 +184,7 @@ def _range(graph: Graph, estimator: MinMaxScaler, frame: Frame, where: str) -> F
     tensor = graph.op("Add", tensor, graph.constant([estimator.min_]))
     if estimator.clip:
         tensor = graph.capped(tensor, *estimator.feature_range)
-    return [Block(tensor, tuple(names_of(frame)))]
+    return [ColumnBlock(tensor, tuple(names_of(frame)))]
 
 
 def _ranks(graph: Graph, estimator: QuantileTransformer, frame: Frame, where: str) -> Frame:
@@ -198,7 +201,7 @@ def _ranks(graph: Graph, estimator: QuantileTransformer, frame: Frame, where: st
             tensor = graph.where(at_end, graph.constant([[value]]), tensor)
         # `np.interp` of a missing number would be an end.
         tensor = graph.where(graph.is_missing(block), block.tensor, tensor)
-        found.append(Block(tensor, block.names))
+        found.append(ColumnBlock(tensor, block.names))
     return found
 
 
@@ -235,7 +238,7 @@ def _power(graph: Graph, estimator: PowerTransformer, frame: Frame, where: str) 
         positive, negative = raised(up, float(power)), graph.op("Neg", raised(up, float(2 - power)))
         is_positive = graph.op("GreaterOrEqual", block.tensor, graph.constant(0.0))
         tensor = graph.where(is_positive, positive, negative)
-        found.append(Block(graph.where(graph.is_missing(block), block.tensor, tensor), block.names))
+        found.append(ColumnBlock(graph.where(graph.is_missing(block), block.tensor, tensor), block.names))
     if not estimator.standardize:
         return found
     return _standard(graph, estimator._scaler, found, where)  # its only place
@@ -243,7 +246,7 @@ def _power(graph: Graph, estimator: PowerTransformer, frame: Frame, where: str) 
 
 def _capper(graph: Graph, estimator: fitted.Capper, frame: Frame, where: str) -> Frame:
     columns = graph.columns(_numbers(frame, where))
-    return [Block(graph.capped(c.tensor, *estimator.limits_[c.names[0]]), c.names) for c in columns]
+    return [ColumnBlock(graph.capped(c.tensor, *estimator.limits_[c.names[0]]), c.names) for c in columns]
 
 
 def _discretiser(graph: Graph, estimator: fitted.Discretiser, frame: Frame, where: str) -> Frame:
@@ -252,7 +255,7 @@ def _discretiser(graph: Graph, estimator: fitted.Discretiser, frame: Frame, wher
         edges = estimator.edges_[block.names[0]] or [float("inf")]
         reached = graph.cast(graph.op("GreaterOrEqual", block.tensor, graph.constant([edges])))
         count = graph.op("ReduceSum", reached, graph.constant([1], np.int64), keepdims=1)
-        found.append(Block(graph.where(graph.is_missing(block), block.tensor, count), block.names))
+        found.append(ColumnBlock(graph.where(graph.is_missing(block), block.tensor, count), block.names))
     return found
 
 
@@ -268,7 +271,7 @@ def _rare(graph: Graph, estimator: fitted.RareLabelReplacer, frame: Frame, where
         graph.labels.setdefault(block.names[0], kept[:-1])
         tensor = graph.op("LabelEncoder", block.tensor, domain=ML, keys_strings=kept, values_strings=kept,
                           default_string=estimator.label)  # fmt: skip
-        found.append(Block(tensor, block.names, is_label=True))
+        found.append(ColumnBlock(tensor, block.names, is_label=True))
     return found
 
 
@@ -305,7 +308,7 @@ def _encoded(graph: Graph, estimator: Any, frame: Frame, known: Sequence[Sequenc
         width = table.shape[1] // len(columns)
         tensor = graph.rows_of(table[:, n * width : (n + 1) * width], graph.codes(column, asked))
         names = column.names if width == 1 else tuple(f"{column.names[0]}_{m}" for m in range(width))
-        found.append(Block(tensor, names))
+        found.append(ColumnBlock(tensor, names))
     return found
 
 
@@ -339,7 +342,7 @@ def _one_hot(graph: Graph, estimator: OneHotEncoder, frame: Frame, where: str) -
         tensor = part if tensor is None else graph.op("Add", tensor, part)
     if tensor is None:
         return []
-    return [Block(tensor, tuple(map(str, estimator.get_feature_names_out(names_of(frame)))))]
+    return [ColumnBlock(tensor, tuple(map(str, estimator.get_feature_names_out(names_of(frame)))))]
 
 
 TRANSFORMERS: dict[type, Convert] = {
