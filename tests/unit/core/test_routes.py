@@ -61,7 +61,7 @@ def test_a_name_that_does_not_exist_is_refused_with_the_nearest() -> None:
         "notify.1.owners.1: there is no 'finence'; did you mean 'finance'?",
     ]
     with pytest.raises(ValidationError, match=r"there is no 'criticl'; did you mean 'critical'\?"):
-        Route(to="pager", severities=("criticl",))  # type: ignore[arg-type]
+        Route(to="pager", severities=("criticl",))
 
 
 @pytest.mark.parametrize("to", ["https://hooks.example.org/token", "mailto://me:pw@host", "", "two words"])
