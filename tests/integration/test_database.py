@@ -34,7 +34,7 @@ from include.runner.run import record, run
 from tests.integration import small
 
 DAY = date(2013, 3, 1)
-NEWEST = "0019"
+NEWEST = "0022"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -65,6 +65,7 @@ VIEWS = READER_VIEWS | {
     "step_history",
     "version_history",
     "versions",
+    "watcher_status",
 }
 ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {
@@ -97,6 +98,7 @@ TABLES = {
     "shadow_ends",
     "step_runs",
     "version_moves",
+    "watches",
 } | ENTITIES
 
 
