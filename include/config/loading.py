@@ -104,7 +104,6 @@ def project_roots() -> list[Path]:
     return [PROJECTS, *named]
 
 
-@cache
 def load_routing(project: str) -> Routing:
     """Return who gets messages about a project and its models.
 

@@ -76,31 +76,31 @@ class Routing(Record):
     owners: Mapping[str, str] = Field(default_factory=dict)
     routes: tuple[Route, ...] = ()
 
-    def destinations(self, models: Iterable[str] = (), severity: Severity = "high") -> tuple[str, ...]:
+    def destinations(self, models: Iterable[str] = (), severity: Severity = "high", owner: str = "") -> tuple[str, ...]:
         """Return the connections that get a message: those of all routes that fit, `nightly_alerts` if none does.
 
         Args:
-            models: that it is about or affects. A message about one model is that of its owner; any other is also that
-                of the project's owner. Names that are no models of the project do not count.
+            models: that it is about or affects, each with its owner. Names that are no models of the project do not
+                count.
             severity: of the message.
+            owner: who has to act, if that is nobody of these; of the project by default, if there is no model.
         """
-        named = [model for model in models if model in self.owners]
-        about = [*named, None] if len(named) != 1 else named
-        found = [
-            route.to
-            for route in self.routes
-            for model in about
-            if route.fits(model, severity, self.owners.get(model or "", self.owner))
-        ]
+        about: list[tuple[str | None, str]] = [(model, self.owners[model]) for model in models if model in self.owners]
+        if not about or (owner and owner not in {each for _, each in about}):
+            about.append((None, owner or self.owner))
+        found = [route.to for route in self.routes for model, of_it in about if route.fits(model, severity, of_it)]
         return tuple(dict.fromkeys(found)) or (ALERTS,)
 
-    def messages(self, message: Message, models: Iterable[str] = (), severity: Severity = "high") -> list[Message]:
+    def messages(
+        self, message: Message, models: Iterable[str] = (), severity: Severity = "high", owner: str = ""
+    ) -> list[Message]:
         """Return the message once for each of its destinations, each with a key of its own.
 
         Args:
             message: as it goes to `nightly_alerts`.
             models: as for `destinations`.
             severity: as for `destinations`.
+            owner: as for `destinations`.
         """
         models = tuple(models)
         named = [model for model in models if model in self.owners]
@@ -108,7 +108,7 @@ class Routing(Record):
         about = {
             "project": self.project or None,
             "model": model,
-            "owner": self.owners.get(model or "", self.owner) or None,
+            "owner": owner or self.owners.get(model or "", self.owner) or None,
             "severity": severity,
         }
         labels = {name: value for name, value in about.items() if value is not None}
@@ -120,7 +120,7 @@ class Routing(Record):
                     "payload": {**message.payload, **labels},
                 }
             )
-            for to in self.destinations(models, severity)
+            for to in self.destinations(models, severity, owner)
         ]
 
 

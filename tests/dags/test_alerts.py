@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,11 +14,12 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
 from dags import recovery
-from dags.alerts import RUN_FAILED, TASK_FAILED, NotSentError, Report
+from dags.alerts import RUN_FAILED, TASK_FAILED, NotSentError, Report, report_dead_watcher, send_waiting
 from include.core.errors import DataError
 from include.core.outbox import Message
 from include.core.printable import slack
 from include.core.records import Alert
+from include.core.routes import Route, Routing
 from include.core.settings import Settings
 from include.io import outbox as sending
 from include.io import postgres
@@ -441,3 +442,34 @@ def test_the_form_decides_about_an_incident(
         ("close", "ana", "a test", "ferries"),
         ("snooze", "ana", "a test", "ferries"),
     ]
+
+
+def test_the_failure_of_a_model_s_task_goes_by_the_routes_of_its_project(
+    bag: Any, stored: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = (Route(to="oncall_pager", models=("late_ferry",)), Route(to="nightly_alerts", owners=("data-team",)))
+    routing = Routing(project="ferries", owner="data-team", owners={"late_ferry": "ferry-team"}, routes=routes)
+    monkeypatch.setattr("include.io.postgres.incidents.load_routing", lambda project: routing)
+    of_model = context(bag, failure(DataError("no rows")))
+    of_model["dag"] = bag.dags["late_ferry_score"]
+    of_model["ti"].dag_id = "late_ferry_score"
+    TASK_FAILED(of_model)
+    TASK_FAILED(context(bag, failure(DataError("no rows"))))  # of ferries_prepare
+    with postgres.connection.engine(stored).connect() as connection:
+        rows = connection.execute(sa.text("SELECT destination, payload ->> 'model' FROM outbox ORDER BY id")).all()
+    assert [tuple(row) for row in rows] == [
+        ("oncall_pager", "late_ferry"),
+        ("oncall_pager", "late_ferry"),  # it waits for the day that is not prepared
+        ("nightly_alerts", "late_ferry"),
+    ]
+
+
+def test_a_watcher_that_stopped_is_reported_once(stored: Settings, receiver: Receiver) -> None:
+    report_dead_watcher()
+    assert states(stored) == [], "it was never started here"
+    long_ago = datetime(2026, 11, 1, tzinfo=UTC)
+    postgres.watches.record_look(stored.database_url, long_ago, timedelta(minutes=2), [])
+    for _ in range(2):
+        report_dead_watcher()
+    assert send_waiting(seconds=5) == 1
+    assert "the watcher last looked at 2026-11-01 00:00 UTC" in receiver.texts[0]

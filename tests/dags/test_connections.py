@@ -12,6 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundExceptio
 
 from dags import cli, connections
 from include.config import loading
+from include.core.routes import Route, Routing
+from include.io.channels import channel_of
 from tests.dags.conftest import ROOT
 
 VARIABLES = {
@@ -197,6 +199,33 @@ def test_the_command_line_gets_the_addresses_of_programs_too(connected: None, mo
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_MODELS", '{"conn_type": "generic", "password": "https://models/x"}')
     found = connections.find_variables(VARIABLES)
     assert found == {"NIGHTLY_DESTINATIONS": '{"nightly_models": "https://models/x"}'}
+
+
+def test_the_extra_of_a_connection_says_its_channel(connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"channel": "webhook", "secret": "a-secret-of-the-desk"}
+    made = {"conn_type": "generic", "password": "https://desk/token", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_DESK", json.dumps(made))
+    address = connections.find_address("desk")
+    assert address is not None and json.loads(address) == {**extra, "url": "https://desk/token"}
+    assert channel_of("desk", address).kind == "webhook"
+    assert connections.find_address("gone") is None
+
+
+def test_the_command_line_gets_the_address_of_each_route(connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    routing = Routing(project="ferries", routes=(Route(to="desk"), Route(to="gone")))
+    monkeypatch.setattr("include.config.loading.load_routing", lambda project: routing)
+    monkeypatch.setenv("AIRFLOW_CONN_DESK", '{"conn_type": "generic", "password": "https://desk/x"}')
+    assert json.loads(connections.find_variables(VARIABLES)["NIGHTLY_DESTINATIONS"]) == {"desk": "https://desk/x"}
+
+
+def test_the_watcher_gets_the_database_and_addresses_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    database = {"conn_type": "postgres", "host": "db", "login": "writer", "schema": "nightly"}
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_DATABASE", json.dumps(database))
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_ALERTS", '{"conn_type": "generic", "password": "https://hooks/x"}')
+    assert connections.find_notifying({}) == {
+        "NIGHTLY_DATABASE_URL": "postgresql://writer@db/nightly",
+        "NIGHTLY_DESTINATIONS": '{"nightly_alerts": "https://hooks/x"}',
+    }
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ VIEWS = READER_VIEWS | {
     "supplier_punctuality",
     "version_history",
     "versions",
+    "watcher_status",
 }
 ENTITIES = {f"entities_{name}" for name in project_names()}
 TABLES = {
@@ -121,6 +122,7 @@ TABLES = {
     "step_runs",
     "training_summaries",
     "version_moves",
+    "watches",
 } | ENTITIES
 
 

@@ -387,6 +387,32 @@ def test_each_incident_of_a_step_is_a_message_that_is_sent_once(
     assert notified(settings) == {"roc_auc": True, "mae": True, "scores_late": True}
 
 
+def test_an_alert_is_stored_for_each_of_its_destinations_and_they_fail_apart(
+    outbox: Outbox, settings: Settings, receiver: Receiver, load_changed: Callable[..., Any]
+) -> None:
+    routes = [
+        {"to": ALERTS},
+        {"to": "desk", "models": ["late_ferry"], "severities": ["high"]},
+        {"to": "x", "owners": ["y"]},
+    ]
+    load_changed("ferries", lambda declared: declared.update(notify=routes))
+    for _ in range(2):
+        raised = [*alerts_of("mae"), Alert(subject="raw_ferries__winds", rule="mae", day=DAY, sentence="winds")]
+        postgres.alerts.raise_alerts(settings, "ferries", raised)
+    with receiving() as desk:
+        receiver.planned = [Answer(500)]
+        signed = json.dumps({"channel": "webhook", "url": desk.url, "secret": "a-secret-of-the-desk"})
+        send_due(outbox, {ALERTS: receiver.url, "desk": signed}.get, seconds=30)
+        [request] = desk.got
+        assert [each.text for each in receiver.asked] == ["mae of the day"], "the other one waits for the destination"
+    labels = {"project": "ferries", "model": "late_ferry", "severity": "high"}
+    assert request.body.items() >= {"text": "mae of the day", **labels}.items()
+    assert request.key != receiver.asked[0].key
+    with postgres.connection.engine(settings).connect() as connection:
+        rows = connection.execute(sa.text("SELECT destination, state FROM outbox ORDER BY id")).all()
+    assert [tuple(row) for row in rows] == [(ALERTS, "waiting"), ("desk", "sent"), (ALERTS, "waiting")]
+
+
 @pytest.mark.parametrize(
     ("at", "stored"),
     [

@@ -116,7 +116,8 @@ def add_event(
         why = why or ("still there after the snooze" if has_woken else "")
         message = message_of(incident, event, run_id=run_id, number=connection.scalar(count), why=why)
         routing = load_routing(incident.project) if incident.project else Routing()
-        addressed = routing.messages(message, incident.details.models, incident.details.severity)
+        details = incident.details
+        addressed = routing.messages(message, details.models, details.severity, details.owner)
         message_id, *_ = [put(connection, each) for each in addressed]
         told: dict[str, Any] = {"message_id": message_id, "sent_severity": incident.details.severity}
         told["sent_badness"] = incident.details.badness
