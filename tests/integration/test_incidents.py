@@ -275,6 +275,8 @@ def test_people_acknowledge_and_snooze_with_a_reason_and_the_audit_has_it(settin
     )
     assert len(texts(settings)) == 1
     execute(settings, "UPDATE incident_records SET snoozed_until = now() - interval '1 minute'")
+    look(settings, 0, *broken(0, badness=9.0))
+    assert len(texts(settings)) == 1, "an older run date has no news"
     look(settings, 2, *broken(2, badness=9.0))
     look(settings, 3, *broken(3, badness=9.0))
     assert [text.split("]")[0] for text in texts(settings)[1:]] == ["[high, still there after the snooze"]
