@@ -85,7 +85,7 @@ PROJECT_KEYS: tuple[tuple[str, Effect], ...] = (
 MODEL_KEYS: tuple[tuple[str, Effect], ...] = (
     (r"title|owner|built_by|purpose|decision|costs(\..*)?|.*\.description", Effect.WORDS),
     (r"gate(\..*)?", Effect.GATE),
-    (r"monitors(\[.*)?", Effect.MONITORS),
+    (r"tier|monitors(\[.*)?", Effect.MONITORS),
 )
 """What keys of `model.yaml` decide, but for those that decide a fit, which `include/training/config.py` declares."""
 

@@ -7,6 +7,7 @@ from include.core.incidents import Tier
 
 OF_PROJECTS = ("prepare", "monitor", "backfill_range", "simulate")
 OF_MODELS = ("train", "approve", "decide", "score", "rollback")
+OF_THE_BUNDLE = ("maintenance", "outbox", "incidents")
 DONE_BY = {"prepare": "build_features", "score": "publish", "train": "gate", "monitor": "monitor"}
 """The step whose success shows that a task is made good that is no step itself, such as one that waits."""
 
@@ -35,6 +36,8 @@ class Affected:
         """Return what readers see if one of its tasks failed; empty if they notice nothing."""
         if self.kind in ("prepare", "score"):
             return f"no scores of {day or 'the day'} from {', '.join(self.models)}; those of the day before stay"
+        if self.kind == "outbox":
+            return "messages about incidents are not sent"
         if self.kind == "rollback":
             return f"{self.model}: the version that was to be rolled back is still read"
         return "" if self.kind else "nothing is known about this DAG"
@@ -59,4 +62,4 @@ def find_affected(dag_id: str) -> Affected:
         if dag_id != kind and kind in OF_MODELS:
             model = load_model(name)
             return Affected(model.project, kind, name, (name,), model.tier, model.owner)
-    return Affected(kind="bundle") if dag_id in ("maintenance", "incidents") else Affected()
+    return Affected(kind=dag_id) if dag_id in OF_THE_BUNDLE else Affected()

@@ -197,9 +197,16 @@ def test_a_failed_task_and_the_run_that_fails_with_it_are_one(settings: Settings
     assert [text.split("]")[0] for text in texts(settings)[2:]] == ["[high, back again", "[high, failed again"]
 
 
+def test_the_tasks_of_a_mapped_one_are_one_message_for_each_try(settings: Settings) -> None:
+    tries = [failed("fit", "a_train", map_index=n, try_number=t, started_at=None) for t in (4, 8) for n in (0, 1)]
+    assert put(settings, *tries) == [True, False, True, False]
+
+
 def test_a_killed_task_is_reported_by_its_run(settings: Settings) -> None:
     run = failed("", "a_score", **RUN)
     assert put(settings, run, run, failed("", "a_score", follows_task=True, try_number=1)) == [True, False, True]
+    again = failed("", "a_score", started_at=utc_now() + timedelta(hours=1), **RUN)
+    assert put(settings, again) == [True], "its number counts other things than that of a run that timed out"
     assert put(settings, failed("score", "a_score")) == [True], "the task's own report came after that of its run"
     assert len(incidents(settings)) == 1
 
@@ -268,6 +275,8 @@ def test_people_acknowledge_and_snooze_with_a_reason_and_the_audit_has_it(settin
     )
     assert len(texts(settings)) == 1
     execute(settings, "UPDATE incident_records SET snoozed_until = now() - interval '1 minute'")
+    look(settings, 0, *broken(0, badness=9.0))
+    assert len(texts(settings)) == 1, "an older run date has no news"
     look(settings, 2, *broken(2, badness=9.0))
     look(settings, 3, *broken(3, badness=9.0))
     assert [text.split("]")[0] for text in texts(settings)[1:]] == ["[high, still there after the snooze"]

@@ -105,17 +105,18 @@ def _add_failure(connection: sa.Connection, incident: Incident, failure: Failure
     where = {"incident_id": incident.id, "dag_id": failure.dag_id, "task_id": failure.task_id}
     key = {**where, "run_id": failure.run_id, "map_index": failure.map_index}
     same = [FAILED[name] == value for name, value in key.items()]
-    tried = connection.scalar(sa.select(FAILED.try_number).where(*same))
-    if tried is not None and failure.try_number <= tried:
-        return None
-    if tried is not None:
+    known = connection.execute(sa.select(FAILED.try_number, FAILED.failed_at).where(*same)).one_or_none()
+    if known is not None:
+        has_run_again = failure.started_at is not None and failure.started_at > known.failed_at
+        if failure.try_number <= known.try_number and not has_run_again:
+            return None
         again = {"try_number": failure.try_number, "failed_at": NOW, "succeeded_at": None}
         connection.execute(sa.update(incident_failures).where(*same).values(**again))
-        return "failed again"
-    others = sa.select(FAILED.run_id, FAILED.dag_id, FAILED.task_id).where(
-        FAILED.incident_id == incident.id, ~FAILED.is_effect
-    )
-    found = connection.execute(others).all()
+        others = [FAILED[name] == value for name, value in key.items() if name != "map_index"]
+        highest = sa.select(sa.func.max(FAILED.try_number)).where(*others, FAILED.map_index != failure.map_index)
+        return "failed again" if failure.try_number > (connection.scalar(highest) or -1) else None
+    of_incident = (FAILED.incident_id == incident.id) & ~FAILED.is_effect
+    found = connection.execute(sa.select(FAILED.run_id, FAILED.dag_id, FAILED.task_id).where(of_incident)).all()
     values = {
         "try_number": failure.try_number,
         "is_effect": failure.is_effect,

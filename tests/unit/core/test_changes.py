@@ -88,6 +88,7 @@ def test_each_key_of_a_project_decides_one_thing(key: str, effect: Effect) -> No
         ("owner", Effect.WORDS),
         ("gate.checks[quality].at_least", Effect.GATE),
         ("monitors[performance].rules", Effect.MONITORS),
+        ("tier", Effect.MONITORS),
         ("candidates[linear].params.C", Effect.FIT),
         ("train_days", Effect.FIT),
         ("train_schedule", Effect.RUNS),
