@@ -565,9 +565,11 @@ class TestDefaults:
         assert [check.subject for check in model.all_checks if check.kind == "quality"] == ["brier", "roc_auc"]
 
     def test_monitors_run_without_being_listed(self, projects: Path) -> None:
-        performance, freshness = self.of(projects, "binary", {"kind": "slices", "by": ["origin"]}, QUALITY).all_monitors
+        model = self.of(projects, "binary", {"kind": "slices", "by": ["origin"]}, QUALITY)
+        performance, freshness, *others = model.all_monitors
         assert performance == PerformanceMonitor(slices=(), min_rows=30, rules=())
         assert freshness == FreshnessMonitor(publish_by=time(6))
+        assert {"skew", "degradation"} <= {monitor.kind for monitor in others}
 
 
 class TestTime:
