@@ -110,7 +110,7 @@ class DegradationMonitor(Monitor):
     calibration_at_most: float | None = Field(
         default=None,
         gt=0,
-        description="how far the level may be off. Binary: |mean score - mean outcome|, 0.05 by default. Quantile: "
+        description="how far the level may be off. Binary: |mean score - mean outcome|, 0.1 by default. Quantile: "
         "|coverage - the difference of the quantiles|, 0.08. Regression and count: change of the mean error against "
         "the days before the window, as a share of the mean absolute error, 0.3",
         examples=[0.08],
@@ -280,7 +280,7 @@ _CALIBRATED_BY = {
 }
 """What says how the level of predictions is off; multiclass has a largest gap only, whose mean says nothing."""
 
-_LEVEL_LIMITS = {"binary": 0.05, "quantile": 0.08, "regression": 0.3, "count": 0.3}
+_LEVEL_LIMITS = {"binary": 0.1, "quantile": 0.08, "regression": 0.3, "count": 0.3}
 
 
 def _up_to(values: Sequence[DayValue], until: date) -> list[DayValue]:

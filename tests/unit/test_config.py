@@ -571,6 +571,7 @@ class TestDefaults:
         assert DriftMonitor(slices=(), min_rows=30, false_alerts_a_month=1) in others
         assert performance == PerformanceMonitor(slices=(), min_rows=30, rules=())
         assert freshness == FreshnessMonitor(publish_by=time(6))
+        assert {"skew", "degradation"} <= {monitor.kind for monitor in others}
 
 
 class TestTime:

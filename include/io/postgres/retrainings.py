@@ -36,7 +36,7 @@ def request(
         statement = sa.select(table.day, table.why).where(
             table.model == model, table.day > day - near, table.day < day + near
         )
-        there = dict(connection.execute(statement).tuples().all())
+        there = {row.day: row.why for row in connection.execute(statement)}
         if day in there:
             return there[day], None
         if there:

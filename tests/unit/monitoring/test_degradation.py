@@ -128,9 +128,9 @@ def test_a_level_that_is_off_is_found_beyond_chance() -> None:
     rng = np.random.default_rng(6)
     noise = rng.normal(scale=0.06, size=28)
     assert MONITOR.calibration(MODEL, values(noise), [], END) == ""
-    assert MONITOR.calibration(MODEL, values(noise + 0.055), [], END) == "", "over the limit, and within chance"
-    assert "mean score is off by +0.1" in MONITOR.calibration(MODEL, values(noise + 0.1), [], END)
-    assert "is off by -0.09" in MONITOR.calibration(MODEL, values(noise - 0.1), [], END)
+    assert MONITOR.calibration(MODEL, values(noise + 0.105), [], END) == "", "over the limit, and within chance"
+    assert "mean score is off by +0.15" in MONITOR.calibration(MODEL, values(noise + 0.15), [], END)
+    assert "is off by -0.14" in MONITOR.calibration(MODEL, values(noise - 0.15), [], END)
 
 
 def test_a_mean_error_is_compared_with_the_days_before() -> None:
