@@ -18,6 +18,7 @@ from include.core.variants import kinds_in
 from include.gate.checks import AnyCheck
 from include.monitoring.freshness import FreshnessMonitor
 from include.monitoring.performance import PerformanceMonitor
+from include.monitoring.scores import ScoresMonitor
 from tests.own_projects import FOLDER, costs_of
 
 FERRIES = yaml.safe_load((FOLDER / "ferries" / "project.yaml").read_text(encoding="utf-8"))
@@ -565,9 +566,12 @@ class TestDefaults:
         assert [check.subject for check in model.all_checks if check.kind == "quality"] == ["brier", "roc_auc"]
 
     def test_monitors_run_without_being_listed(self, projects: Path) -> None:
-        performance, freshness = self.of(projects, "binary", {"kind": "slices", "by": ["origin"]}, QUALITY).all_monitors
-        assert performance == PerformanceMonitor(slices=(), min_rows=30, rules=())
-        assert freshness == FreshnessMonitor(publish_by=time(6))
+        monitors = self.of(projects, "binary", {"kind": "slices", "by": ["origin"]}, QUALITY).all_monitors
+        assert {type(each): each for each in monitors} == {
+            PerformanceMonitor: PerformanceMonitor(slices=(), min_rows=30, rules=()),
+            FreshnessMonitor: FreshnessMonitor(publish_by=time(6)),
+            ScoresMonitor: ScoresMonitor(),
+        }
 
 
 class TestTime:
