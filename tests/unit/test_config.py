@@ -16,9 +16,12 @@ from include.core.errors import ConfigError, nearest
 from include.core.project import Project
 from include.core.variants import kinds_in
 from include.gate.checks import AnyCheck
+from include.monitoring.degradation import DegradationMonitor
 from include.monitoring.drift import DriftMonitor
 from include.monitoring.freshness import FreshnessMonitor
 from include.monitoring.performance import PerformanceMonitor
+from include.monitoring.scores import ScoresMonitor
+from include.monitoring.skew import SkewMonitor
 from tests.own_projects import FOLDER, costs_of
 
 FERRIES = yaml.safe_load((FOLDER / "ferries" / "project.yaml").read_text(encoding="utf-8"))
@@ -566,12 +569,15 @@ class TestDefaults:
         assert [check.subject for check in model.all_checks if check.kind == "quality"] == ["brier", "roc_auc"]
 
     def test_monitors_run_without_being_listed(self, projects: Path) -> None:
-        model = self.of(projects, "binary", {"kind": "slices", "by": ["origin"]}, QUALITY)
-        performance, freshness, *others = model.all_monitors
-        assert DriftMonitor(slices=(), min_rows=30, false_alerts_a_month=1) in others
-        assert performance == PerformanceMonitor(slices=(), min_rows=30, rules=())
-        assert freshness == FreshnessMonitor(publish_by=time(6))
-        assert {"skew", "degradation"} <= {monitor.kind for monitor in others}
+        monitors = self.of(projects, "binary", {"kind": "slices", "by": ["origin"]}, QUALITY).all_monitors
+        assert {type(each): each for each in monitors} == {
+            PerformanceMonitor: PerformanceMonitor(slices=(), min_rows=30, rules=()),
+            FreshnessMonitor: FreshnessMonitor(publish_by=time(6)),
+            DriftMonitor: DriftMonitor(slices=(), min_rows=30, false_alerts_a_month=1),
+            ScoresMonitor: ScoresMonitor(),
+            SkewMonitor: SkewMonitor(),
+            DegradationMonitor: DegradationMonitor(),
+        }
 
 
 class TestTime:

@@ -20,7 +20,7 @@ from include.monitoring.records import FeedDay, Findings
 RULE = "supplier_late"
 
 
-class Due(NamedTuple):
+class DueDelivery(NamedTuple):
     """A delivery that is due: its feed and day, and by when."""
 
     feed: str
@@ -73,7 +73,7 @@ class PunctualityMonitor(ProjectMonitor):
             )
 
 
-def due_on(project: Project, run_date: date) -> Iterator[Due]:
+def due_on(project: Project, run_date: date) -> Iterator[DueDelivery]:
     """Yield the deliveries that a run date is the first to need, as far as they are due by its cutoff.
 
     An optional feed that arrives after the cutoff was due on the run date before.
@@ -86,7 +86,7 @@ def due_on(project: Project, run_date: date) -> Iterator[Due]:
         day = feed.needed_day(needed_by)
         if day >= project.first_day and feed.has_file_on(day):
             at = feed.arrives if later and feed.arrives is not None else project.cutoff
-            yield Due(name, day, project.at(needed_by, at))
+            yield DueDelivery(name, day, project.at(needed_by, at))
 
 
 def feed_days(watch: ProjectWatch, run_date: date) -> Iterator[FeedDay]:
