@@ -67,6 +67,31 @@ def execute(settings: Settings, statement: str, **values: Any) -> list[tuple[Any
         return [tuple(row) for row in result] if result.returns_rows else []
 
 
+def publish(settings: Settings, day: date) -> None:
+    """Publish 40 predictions of version 1 for a day."""
+    batch = "00000000-0000-0000-0000-000000000001"
+    with postgres.connection.engine(settings).begin() as connection:
+        for statement in (
+            (
+                "INSERT INTO models (model, project, outcome, problem_type, title, owner) "
+                "VALUES ('late_ferry', 'ferries', 'late_ferry', 'binary', 't', 'o')"
+            ),
+            (
+                "INSERT INTO batches (batch_id, model, day, model_version, rows, digest, as_of, run_id) "
+                "VALUES (:batch, 'late_ferry', :day, 1, 40, repeat('0', 64), now(), 'x')"
+            ),
+            (
+                "INSERT INTO predictions (batch_id, model, day, entity_id, score, prediction) "
+                "SELECT :batch, 'late_ferry', :day, n::text, n / 50.0, 0 FROM generate_series(1, 40) n"
+            ),
+            (
+                "INSERT INTO published (model, day, batch_id, run_id, published_at) "
+                "VALUES ('late_ferry', :day, :batch, 'x', now())"
+            ),
+        ):
+            connection.execute(sa.text(statement), {"batch": batch, "day": day})
+
+
 @pytest.fixture
 def ferries(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Days of which the first 30 trained the champion; the last one jumps by two standard deviations."""
@@ -137,3 +162,32 @@ def test_a_day_that_is_prepared_again_is_summarised_again(settings: Settings, fe
         day=JUMP,
     )
     assert strength < 1
+
+
+def test_published_predictions_and_known_outcomes_are_summarised(settings: Settings, ferries: Project) -> None:
+    publish(settings, JUMP)
+    about = {"project": "ferries", "outcome": "late_ferry", "day": BEFORE, "delivery": "d", "at": small.as_of(JUMP)}
+    execute(
+        settings,
+        "INSERT INTO outcomes (project, outcome, day, entity_id, value, delivery_id, available_from) "
+        "SELECT :project, :outcome, :day, n::text, n % 2, :delivery, :at FROM generate_series(1, 40) n",
+        **about,
+    )
+    execute(
+        settings,
+        "INSERT INTO outcome_days (project, outcome, day, delivery_id, available_from, sequence, rows, digest, run_id) "
+        "VALUES (:project, :outcome, :day, :delivery, :at, 1, 40, repeat('0', 64), 'x')",
+        **about,
+    )
+    monitor(ferries, Interval.of(JUMP), settings)
+    of_results = (
+        "SELECT role, feature, day, rows FROM drift_summaries WHERE role <> 'input' AND slice = 'all' ORDER BY role"
+    )
+    assert execute(settings, of_results) == [
+        ("outcome", "late_ferry", BEFORE, 40),
+        ("prediction", "score", JUMP, 40),
+    ]
+    versions = "SELECT DISTINCT model_version FROM drift WHERE day = :day"
+    assert execute(settings, versions, day=JUMP) == [(1,)]
+    training = "SELECT count(*) FROM drift WHERE day = :day AND reference = 'training' AND role = 'input'"
+    assert execute(settings, training, day=JUMP)[0][0] > 0

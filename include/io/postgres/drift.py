@@ -62,7 +62,10 @@ def read_scores(settings: Settings, project: Project, batch_id: str, slices: Seq
     by = [sa.cast(e.c[name], sa.Text).label(name) for name in slices]
     return read(
         settings,
-        sa.select(p.score, p.label, *by).select_from(source).where(p.batch_id == sa.literal(batch_id, schema.UUID)),
+        sa
+        .select(p.score, p.label, *by)
+        .select_from(source)
+        .where(p.batch_id == sa.cast(sa.literal(batch_id, schema.TEXT), schema.UUID)),
     )
 
 
