@@ -24,7 +24,7 @@ from tools import processes
 pytestmark = [pytest.mark.stack, pytest.mark.drill, pytest.mark.timeout(2400)]
 
 FIRST, TRAINED = date(2013, 1, 1), date(2013, 1, 31)
-NEXT, THIRD, FOURTH = (TRAINED + timedelta(days=n) for n in (1, 2, 3))
+NEXT, THIRD, FOURTH, FIFTH = (TRAINED + timedelta(days=n) for n in (1, 2, 3, 4))
 SOONER = {
     "dags/common.py": {
         '"retry_delay": timedelta(seconds=30)': '"retry_delay": timedelta(seconds=1)',
@@ -48,7 +48,7 @@ class Deciding(Drill):
         self.project = load_project("ferries")
         self.install(SOONER, settings=USERS, mlflow=True, without=("flights", "stores"))
         self.send_alerts()
-        days = f"--project {self.project.name} --start {FIRST} --end {FOURTH}"
+        days = f"--project {self.project.name} --start {FIRST} --end {FIFTH}"
         for command in ("migrate", f"simulate {days}", f"prepare {days}"):
             self.type(f"python -m include.cli {command}")
         used = {f"{ASKED}_{name}" for name in ("train", "approve", "score")}
@@ -189,6 +189,9 @@ def test_a_shadow_is_decided_after_its_outcomes(drill: Deciding) -> None:
     measured = drill.rows(f"SELECT day, model_version, champion_version FROM shadow_performance {of_model}")
     assert sorted(measured) == [f"{NEXT}|2|1", f"{THIRD}|2|1"]
     assert drill.rows(f"SELECT model_version, passed FROM shadow_decisions {of_model}") == ["2|t"]
-    drill.run_date(f"{TRIED}_score", FOURTH, "success")
-    assert drill.seen(TRIED, FOURTH) == ["2"]
+    from_day = drill.rows(f"SELECT from_day FROM promotion_history {of_model} AND model_version = 2")
+    assert from_day == [str(FIFTH)], "the run date of the decision is scored meanwhile"
+    for day, version in ((FOURTH, "1"), (FIFTH, "2")):
+        drill.run_date(f"{TRIED}_score", day, "success")
+        assert drill.seen(TRIED, day) == [version]
     assert drill.seen(TRIED, THIRD) == ["1"], "published days keep their scores"
