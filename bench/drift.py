@@ -22,9 +22,9 @@ from rich.console import Console
 from bench.bare import make_features
 from include.config.loading import load_model
 from include.monitoring.drift import Measured, _sentence
-from include.monitoring.drift_alerts import Found, find_alert, strengths
+from include.monitoring.drift_alerts import Drifted, find_alert, strengths
 from include.monitoring.drift_effects import Compared, Days, judge
-from include.monitoring.drift_summary import Edges, Series, Summarised, Summary, summarise, summarise_day
+from include.monitoring.drift_summary import Edges, Summarised, Summary, WatchedSeries, summarise, summarise_day
 from include.projects.flights import simulate
 from include.projects.stores import simulate as stores
 
@@ -125,7 +125,7 @@ class Year:
     @cached_property
     def summarised(self) -> Summarised:
         """The summaries of all days."""
-        found: dict[Series, dict[date, Summary]] = {}
+        found: dict[WatchedSeries, dict[date, Summary]] = {}
         for day, rows in self.rows.items():
             inputs = {name: each for name, each in self.edges.items() if name != self.outcome}
             parts = [("input", inputs, self.slices), ("outcome", {self.outcome: self.edges[self.outcome]}, ())]
@@ -140,7 +140,7 @@ class Year:
         """All days, compared with the weeks before."""
         return Measured.of(self.summarised)
 
-    def alerts(self, first: int, last: int) -> Iterator[tuple[date, list[Found]]]:
+    def alerts(self, first: int, last: int) -> Iterator[tuple[date, list[Drifted]]]:
         """Yield each day with an alert."""
         for place in range(first, last):
             if found := self.measured.find(self.day(place), 1):
@@ -166,9 +166,11 @@ class Shift:
     features: tuple[str, ...]
 
 
-def found_after(year: Year, changed: Mapping[Series, Mapping[date, Summary]], start: int, days: int) -> int | None:
+def found_after(
+    year: Year, changed: Mapping[WatchedSeries, Mapping[date, Summary]], start: int, days: int
+) -> int | None:
     """Return on which day after the start one of the changed series raises an alert, None if on none of `days`."""
-    compared: dict[Series, Compared] = dict(year.measured.compared)
+    compared: dict[WatchedSeries, Compared] = dict(year.measured.compared)
     for series, summaries in changed.items():
         edges = year.edges[series.feature]
         of_series = {**year.summarised.days[series], **summaries}
@@ -182,7 +184,9 @@ def found_after(year: Year, changed: Mapping[Series, Mapping[date, Summary]], st
     return None
 
 
-def changed_days(year: Year, shift: Shift, feature: str, start: int, days: int) -> dict[Series, dict[date, Summary]]:
+def changed_days(
+    year: Year, shift: Shift, feature: str, start: int, days: int
+) -> dict[WatchedSeries, dict[date, Summary]]:
     """Return the summaries of a feature on the changed days."""
     edges, made = year.edges[feature], {}
     for place in range(start, start + days):
@@ -192,7 +196,7 @@ def changed_days(year: Year, shift: Shift, feature: str, start: int, days: int) 
             made[day] = summarise(
                 shift.change(values if edges.is_label else values.cast(pl.Float64), feature, day), edges
             )
-    return {Series("input", feature): made}
+    return {WatchedSeries("input", feature): made}
 
 
 def all_shifts(year: Year, numbers: tuple[str, ...], labels: tuple[str, ...]) -> list[Shift]:
@@ -294,7 +298,7 @@ def report_shifts(
     for one, other in swaps:
         after = []
         for start in STARTS:
-            both: dict[Series, dict[date, Summary]] = {}
+            both: dict[WatchedSeries, dict[date, Summary]] = {}
             for name, taken in ((one, other), (other, one)):
                 swap = Shift("", 1, lambda values, name, day, taken=taken: year.rows[day][taken].cast(pl.Float64), ())  # type: ignore[misc]
                 both |= changed_days(year, swap, name, start, 3)

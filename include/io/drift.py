@@ -31,9 +31,9 @@ from include.io.tables import Tables
 from include.monitoring.drift_summary import (
     SUMMARISED_BY,
     Edges,
-    Series,
     Summarised,
     Summary,
+    WatchedSeries,
     summarise_day,
 )
 from include.monitoring.records import MonitoredModel
@@ -182,8 +182,8 @@ class DriftSource:
             if day in features and features[day].rows
         }
 
-        def summarise(day: date) -> dict[Series, Summary]:
-            made: dict[Series, Summary] = {}
+        def summarise(day: date) -> dict[WatchedSeries, Summary]:
+            made: dict[WatchedSeries, Summary] = {}
             try:
                 for part in self._read(day, features[day], [*own], by=self.slices):
                     columns = {name: own[name] for name in part.columns if name in own}
@@ -226,7 +226,7 @@ class DriftSource:
         batches = postgres.drift.read_published(self.settings, self.model.name, wide)
         digests = {day: self._digest(own, batches[day].batch_id) for day in days if day in batches and own}
 
-        def summarise(day: date) -> dict[Series, Summary]:
+        def summarise(day: date) -> dict[WatchedSeries, Summary]:
             rows = postgres.drift.read_scores(self.settings, self.project, batches[day].batch_id, self.slices)
             return dict(summarise_day(rows, PREDICTION, own, self.slices, self.min_rows))
 
@@ -246,14 +246,14 @@ class DriftSource:
         )
         digests = {day: self._digest(own, digest) for day, digest in found.items() if day in by_day}
 
-        def summarise(day: date) -> dict[Series, Summary]:
+        def summarise(day: date) -> dict[WatchedSeries, Summary]:
             rows = postgres.drift.read_outcomes(self.settings, self.project.name, name, Interval.of(day))
             return dict(summarise_day(rows.rename({VALUE: name}), OUTCOME, own, (), self.min_rows))
 
         made = postgres.drift.replace_summaries(self.settings, self.model.name, OUTCOME, digests, summarise)
         return [feed.first_run_date(day) for day in made]
 
-    def _by_run_date(self, wide: Interval) -> dict[Series, dict[date, Summary]]:
+    def _by_run_date(self, wide: Interval) -> dict[WatchedSeries, dict[date, Summary]]:
         feed = self.project.feeds[self.project.outcomes[self.model.outcome].feed]
         back = feed.needed_day(wide.start) - wide.start
         read = postgres.drift.read_summaries(

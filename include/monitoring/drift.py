@@ -15,16 +15,16 @@ from include.core.errors import nearest
 from include.core.project import Project
 from include.core.records import Alert
 from include.monitoring.base import Monitor, Watch
-from include.monitoring.drift_alerts import LIMITS, REPLAYED_DAYS, Found, find_alert, repeated_day, strengths
+from include.monitoring.drift_alerts import LIMITS, REPLAYED_DAYS, Drifted, find_alert, repeated_day, strengths
 from include.monitoring.drift_effects import HISTORY_DAYS, WEEKS, WINDOWS, Compared, Days, compare, judge
-from include.monitoring.drift_summary import ALL, Edges, Series, Summarised
+from include.monitoring.drift_summary import ALL, Edges, Summarised, WatchedSeries
 from include.monitoring.records import Findings, MonitoredModel
 from include.training.config import Training
 
 RULE = "drift"
-ROWS = Series("input", "(rows)")
+ROWS = WatchedSeries("input", "(rows)")
 LISTED = 5
-"""Series that an alert names; the view has the others."""
+"""WatchedSeries that an alert names; the view has the others."""
 
 STORED = ("shift", "spread", "shape", "psi", "missing", "outside", "new", "vanished")
 
@@ -93,7 +93,7 @@ class DriftMonitor(Monitor):
 class Measured:
     """The series of a model, compared with the weeks before each day."""
 
-    def __init__(self, known: Summarised, start: date, days: Mapping[Series, Days]) -> None:
+    def __init__(self, known: Summarised, start: date, days: Mapping[WatchedSeries, Days]) -> None:
         self._known, self._start, self._days = known, start, days
         self.compared = {
             series: judge(of_series, self._edges(series), rows=series == ROWS) for series, of_series in days.items()
@@ -114,7 +114,7 @@ class Measured:
             days[ROWS] = Days(rows[:, None], rows, none, none, none, none * math.nan, none * math.nan)
         return cls(known, start, days)
 
-    def find(self, day: date, budget: float) -> list[Found]:
+    def find(self, day: date, budget: float) -> list[Drifted]:
         """Return the series that raise an alert on a day, the worst first."""
         if self._strengths is None:
             return []
@@ -135,7 +135,7 @@ class Measured:
         """Return the rows of a run date to store: each series, compared with both references."""
         return [row for series in sorted(self._days, key=lambda each: each.words) for row in self._rows(series, day)]
 
-    def _rows(self, series: Series, day: date) -> Iterator[dict[str, Any]]:
+    def _rows(self, series: WatchedSeries, day: date) -> Iterator[dict[str, Any]]:
         import numpy as np
 
         days, compared, place = self._days[series], self.compared[series], self._place(day)
@@ -160,7 +160,7 @@ class Measured:
             about |= {"reference": "training", "days": max(WINDOWS), "rows": int(now.rows[place])}
             yield {**about, **_stored(found, None)}
 
-    def _edges(self, series: Series) -> Edges:
+    def _edges(self, series: WatchedSeries) -> Edges:
         return Edges() if series == ROWS else self._known.edges[series.role, series.feature]
 
     def _place(self, day: date) -> int:
@@ -191,7 +191,7 @@ def _days_of(days: tuple[date, date]) -> Sequence[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def _sentence(found: Found) -> str:
+def _sentence(found: Drifted) -> str:
     said = SENTENCES[found.why].format(
         value=found.value,
         usual=found.usual,

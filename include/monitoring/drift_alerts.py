@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.monitoring.drift_effects import MIN_USUAL_DAYS, WINDOWS, Compared
-from include.monitoring.drift_summary import Series
+from include.monitoring.drift_summary import WatchedSeries
 
 if TYPE_CHECKING:  # every DAG file loads this module
     import numpy as np
@@ -37,7 +37,7 @@ REPLAYED_DAYS = 60
 
 
 @dataclass(frozen=True)
-class Found:
+class Drifted:
     """A series that is over its limit.
 
     Attributes:
@@ -49,7 +49,7 @@ class Found:
         strength: how far it is over its limit, as a multiple of the limit.
     """
 
-    series: Series
+    series: WatchedSeries
     why: str
     days: int
     value: float
@@ -57,7 +57,7 @@ class Found:
     strength: float
 
 
-def strengths(compared: Mapping[Series, Compared]) -> "np.ndarray":
+def strengths(compared: Mapping[WatchedSeries, Compared]) -> "np.ndarray":
     """Return how far each series (row) is over its limit on each day, as a multiple of the limit; 0 if unknown."""
     import numpy as np
 
@@ -70,7 +70,9 @@ def strengths(compared: Mapping[Series, Compared]) -> "np.ndarray":
     return np.array(rows)
 
 
-def find_alert(compared: Mapping[Series, Compared], over: "np.ndarray", place: int, budget: float) -> list[Found]:
+def find_alert(
+    compared: Mapping[WatchedSeries, Compared], over: "np.ndarray", place: int, budget: float
+) -> list[Drifted]:
     """Return the series that are newly over their limits on a day, the worst first; none if that is no alert.
 
     The alerts of the `REPLAYED_DAYS` before are found again, because they use up the budget. So a repeated run, and
@@ -97,15 +99,15 @@ def find_alert(compared: Mapping[Series, Compared], over: "np.ndarray", place: i
     return [_found(series[row], compared[series[row]], place, own[row, place]) for row in worst]
 
 
-def _found(series: Series, compared: Compared, place: int, strength: float) -> Found:
+def _found(series: WatchedSeries, compared: Compared, place: int, strength: float) -> Drifted:
     import numpy as np
 
     if compared.stuck[place]:
-        return Found(series, "stuck", 1, 1.0, 0.0, float(strength))
+        return Drifted(series, "stuck", 1, 1.0, 0.0, float(strength))
     window = max(WINDOWS, key=lambda days: np.nan_to_num(compared.scores[days][place]) / LIMITS[days])
     effects, usual = compared.effects[window], compared.usual[window]
     name = max(usual, key=lambda each: np.nan_to_num(effects[each][place] / usual[each][place]))
-    return Found(series, name, window, float(effects[name][place]), float(usual[name][place]), float(strength))
+    return Drifted(series, name, window, float(effects[name][place]), float(usual[name][place]), float(strength))
 
 
 def repeated_day(fingerprints: Sequence[Mapping[str, str]]) -> int | None:

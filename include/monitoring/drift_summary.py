@@ -202,7 +202,7 @@ def _of_labels(values: "pl.Series", edges: Edges) -> Summary:
 
 
 @dataclass(frozen=True)
-class Series:
+class WatchedSeries:
     """What is watched: a feature, or what a model predicts, over all rows or over those of one value of a slice."""
 
     role: str  # input, prediction or outcome
@@ -219,7 +219,7 @@ class Series:
 
 def summarise_day(
     rows: "pl.DataFrame", role: str, edges: Mapping[str, Edges], slices: Sequence[str], min_rows: int
-) -> Iterator[tuple[Series, Summary]]:
+) -> Iterator[tuple[WatchedSeries, Summary]]:
     """Yield the summary of each column of a day: over all rows, and by each value of a slice with enough rows.
 
     Args:
@@ -241,7 +241,7 @@ def summarise_day(
     for column, value, part in parts:
         for name in edges:
             if name != column:  # a slice has one value only
-                yield Series(role, name, column, value), summarise(part[name], edges[name])
+                yield WatchedSeries(role, name, column, value), summarise(part[name], edges[name])
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class Summarised:
     """
 
     edges: Mapping[tuple[str, str], Edges]
-    days: Mapping[Series, Mapping[date, Summary]]
+    days: Mapping[WatchedSeries, Mapping[date, Summary]]
     versions: Mapping[date, int]
     training: Mapping[int, tuple[date, date]]
     run_dates: Sequence[date]

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from tools.ml_test_score.__main__ import counter, printed
-from tools.ml_test_score.evidence import Declared, Documented, Drilled, Evidence, Found, Ran, Result, Rows, read_results
+from tools.ml_test_score.evidence import (
+    DatabaseRows,
+    Declared,
+    Documented,
+    Drilled,
+    Piece,
+    Ran,
+    Result,
+    Sources,
+    read_results,
+)
 from tools.ml_test_score.rubric import RUBRIC, MlTest, judge, section_scores
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -35,9 +45,9 @@ def named(piece: Ran) -> list[tuple[str, str]]:
     return [(path.relative_to(REPOSITORY).as_posix(), name or "test_any") for path in REPOSITORY.glob(pattern)]
 
 
-def whole(test: MlTest) -> Found:
+def whole(test: MlTest) -> Sources:
     """Return a world in which each piece of evidence of a test counts."""
-    found = Found(
+    found = Sources(
         root=REPOSITORY,
         now=NOW,
         count=lambda query: 1,
@@ -48,12 +58,12 @@ def whole(test: MlTest) -> Found:
     return found
 
 
-def falsified(found: Found, piece: Evidence, tmp_path: Path) -> list[Found]:
+def falsified(found: Sources, piece: Piece, tmp_path: Path) -> list[Sources]:
     """Return worlds in each of which the piece is missing or no longer says what it said."""
 
-    def world(**changed: Any) -> Found:
+    def world(**changed: Any) -> Sources:
         results = changed.pop("results", found.results)
-        made = Found(
+        made = Sources(
             **{name: getattr(found, name) for name in ("root", "now", "count", "changed_at", "models")} | changed
         )
         made.__dict__["results"] = results
@@ -68,7 +78,7 @@ def falsified(found: Found, piece: Evidence, tmp_path: Path) -> list[Found]:
             world(results=[*others, Result(file, name, passed=True, at=NOW - piece.max_age - timedelta(hours=1))]),
             world(changed_at=lambda path: NOW if path == REPOSITORY / file else None),
         ]
-    if isinstance(piece, Rows):
+    if isinstance(piece, DatabaseRows):
         return [world(count=None), world(count=lambda query: 0 if query == piece.query else 1)]
     if isinstance(piece, Declared):
         return [world(models=[])]
@@ -84,7 +94,7 @@ def falsified(found: Found, piece: Evidence, tmp_path: Path) -> list[Found]:
     return [world(root=tmp_path)]
 
 
-def _pages(found: Found) -> list[Documented]:
+def _pages(found: Sources) -> list[Documented]:
     return [each for test in RUBRIC for each in (*test.by_hand, *test.automatic) if isinstance(each, Documented)]
 
 
@@ -97,7 +107,7 @@ def _declared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("test", "piece"), PIECES)
-def test_without_a_piece_of_evidence_the_score_is_lower(test: MlTest, piece: Evidence, tmp_path: Path) -> None:
+def test_without_a_piece_of_evidence_the_score_is_lower(test: MlTest, piece: Piece, tmp_path: Path) -> None:
     found = whole(test)
     before = judge(test, found)
     assert before.points == (1.0 if test.automatic else 0.5), before.why_not

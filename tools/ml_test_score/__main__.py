@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import typer
 
 from include.config.loading import load_model, model_names
-from tools.ml_test_score.evidence import Found, changed_at
+from tools.ml_test_score.evidence import Sources, changed_at
 from tools.ml_test_score.rubric import RUBRIC, SOURCE, Points, judge, meaning, section_scores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def counter(url: str | None) -> Callable[[str], int] | None:
 
 def main() -> None:
     """Print the score."""
-    found = Found(
+    found = Sources(
         root=ROOT,
         now=datetime.now(UTC),
         count=counter(os.environ.get("OPS_READER_URL")),

@@ -30,7 +30,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Found:
+class Sources:
     """What evidence is looked for in.
 
     Attributes:
@@ -53,7 +53,7 @@ class Found:
         return [each for path in sorted((self.root / RESULTS).glob("*.xml")) for each in read_results(path)]
 
 
-class Evidence(ABC):
+class Piece(ABC):
     """Something that shows that a test of the rubric is done."""
 
     @property
@@ -62,12 +62,12 @@ class Evidence(ABC):
         """What it is, for people."""
 
     @abstractmethod
-    def why_not(self, found: Found) -> str | None:
+    def why_not(self, found: Sources) -> str | None:
         """Return why it does not count, None if it counts."""
 
 
 @dataclass(frozen=True)
-class Ran(Evidence):
+class Ran(Piece):
     """A test, or all tests of a file, ran in CI's suites in the last week, passed, and did not change since.
 
     `*` in the path stands for the folders of projects: each project that has the file must have the result.
@@ -82,7 +82,7 @@ class Ran(Evidence):
         """Return what it is."""
         return self.test
 
-    def why_not(self, found: Found) -> str | None:
+    def why_not(self, found: Sources) -> str | None:
         """Return what the newest results lack."""
         pattern, _, name = self.test.partition("::")
         files = sorted(path.relative_to(found.root).as_posix() for path in found.root.glob(pattern))
@@ -90,7 +90,7 @@ class Ran(Evidence):
             return f"{pattern} does not exist"
         return next((why for file in files if (why := self._why_not(file, name, found))), None)
 
-    def _why_not(self, file: str, name: str, found: Found) -> str | None:
+    def _why_not(self, file: str, name: str, found: Sources) -> str | None:
         test = f"{file}::{name}" if name else file
         ran = [each for each in found.results if each.file == file and name in {"", each.name}]
         if not ran:
@@ -115,7 +115,7 @@ class Drilled(Ran):
 
 
 @dataclass(frozen=True)
-class Rows(Evidence):
+class DatabaseRows(Piece):
     """Rows of the shared database, which nightly runs wrote. `query` counts them, with the rights of ops_reader."""
 
     what: str
@@ -126,7 +126,7 @@ class Rows(Evidence):
         """Return what it is."""
         return self.what
 
-    def why_not(self, found: Found) -> str | None:
+    def why_not(self, found: Sources) -> str | None:
         """Return what the database lacks."""
         if found.count is None:
             return f"no database, so nothing shows {self.what}: make run"
@@ -134,7 +134,7 @@ class Rows(Evidence):
 
 
 @dataclass(frozen=True)
-class Declared(Evidence):
+class Declared(Piece):
     """What `model.yaml` of each model declares."""
 
     what: str
@@ -145,7 +145,7 @@ class Declared(Evidence):
         """Return what it is."""
         return f"each model.yaml: {self.what}"
 
-    def why_not(self, found: Found) -> str | None:
+    def why_not(self, found: Sources) -> str | None:
         """Return which models do not declare it."""
         without = [model.name for model in found.models if not self.holds(model)]
         if not found.models:
@@ -154,7 +154,7 @@ class Declared(Evidence):
 
 
 @dataclass(frozen=True)
-class Documented(Evidence):
+class Documented(Piece):
     """A page that says it, under a heading or in these words."""
 
     page: str
@@ -165,7 +165,7 @@ class Documented(Evidence):
         """Return what it is."""
         return f"{self.page}: {self.says}"
 
-    def why_not(self, found: Found) -> str | None:
+    def why_not(self, found: Sources) -> str | None:
         """Return what the page lacks."""
         path = found.root / self.page
         if not path.exists():

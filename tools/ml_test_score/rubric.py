@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from include.config.model import Model
-from tools.ml_test_score.evidence import Declared, Documented, Drilled, Evidence, Found, Ran, Rows
+from tools.ml_test_score.evidence import DatabaseRows, Declared, Documented, Drilled, Piece, Ran, Sources
 
 SOURCE = "Breck et al. 2017, The ML Test Score: A Rubric for ML Production Readiness and Technical Debt Reduction"
 MEANINGS = (
@@ -29,8 +29,8 @@ class MlTest:
 
     section: str
     name: str
-    by_hand: tuple[Evidence, ...] = ()
-    automatic: tuple[Evidence, ...] = ()
+    by_hand: tuple[Piece, ...] = ()
+    automatic: tuple[Piece, ...] = ()
     needs: str = ""
 
 
@@ -43,7 +43,7 @@ class Points:
     why_not: tuple[str, ...]
 
 
-def judge(test: MlTest, found: Found) -> Points:
+def judge(test: MlTest, found: Sources) -> Points:
     """Return the points of a test: a half for what is done by hand, another one if it also runs by itself."""
     by_hand, automatic = (
         [why for each in evidence if (why := each.why_not(found))] for evidence in (test.by_hand, test.automatic)
@@ -71,8 +71,8 @@ def _lists(kind: str) -> Callable[[Model], bool]:
     return lambda model: any(check.kind == kind for check in model.gate.checks)
 
 
-def _measured(check: str) -> Rows:
-    return Rows(
+def _measured(check: str) -> DatabaseRows:
+    return DatabaseRows(
         f"gate decision with the check {check}",
         f"SELECT count(*) FROM gate_checks WHERE name = '{check}' AND measured IS NOT NULL",  # noqa: S608 a word of ours
     )
@@ -89,7 +89,9 @@ RUBRIC = (
             Ran("tests/integration/test_quarantine.py"),
         ),
         automatic=(
-            Rows("checked expectation of a delivery", "SELECT count(*) FROM data_quality WHERE rows_evaluated > 0"),
+            DatabaseRows(
+                "checked expectation of a delivery", "SELECT count(*) FROM data_quality WHERE rows_evaluated > 0"
+            ),
         ),
     ),
     MlTest(
@@ -218,7 +220,7 @@ RUBRIC = (
         "Model quality is validated before serving",
         by_hand=(Documented("docs/gate.md", "# The gate, check by check"),),
         automatic=(
-            Rows(
+            DatabaseRows(
                 "champion with a gate decision that passed",
                 "SELECT count(*) FROM promotion_history AS p JOIN gate_decisions AS g USING (gate_id) WHERE g.passed",
             ),
@@ -268,7 +270,7 @@ RUBRIC = (
         "Data invariants hold for inputs",
         by_hand=(Documented("docs/concepts.md", "## Quarantine: invalid rows"),),
         automatic=(
-            Rows("delivery that was checked", "SELECT count(*) FROM data_quality WHERE rows_evaluated > 0"),
+            DatabaseRows("delivery that was checked", "SELECT count(*) FROM data_quality WHERE rows_evaluated > 0"),
             Ran("tests/integration/test_validate.py"),
         ),
     ),
@@ -299,7 +301,7 @@ RUBRIC = (
         by_hand=(Documented("docs/runbooks/alert-rule-broken.md", "# "),),
         automatic=(
             Ran("tests/integration/test_monitor.py::test_a_broken_rule_is_reported_once_per_run_date"),
-            Rows("measured day of published predictions", "SELECT count(*) FROM model_performance"),
+            DatabaseRows("measured day of published predictions", "SELECT count(*) FROM model_performance"),
         ),
     ),
 )

@@ -17,11 +17,11 @@ from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine, lock, read
 from include.io.postgres.schema import drift_daily, drift_edges, drift_summaries, outcome_days, outcomes
-from include.monitoring.drift_summary import Edges, Series, Summary
+from include.monitoring.drift_summary import Edges, Summary, WatchedSeries
 
 _EDGES = [each.name for each in fields(Edges)]
 _SUMMARY = [each.name for each in fields(Summary)]
-_SERIES = [each.name for each in fields(Series)]
+_SERIES = [each.name for each in fields(WatchedSeries)]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def replace_summaries(
     model: str,
     role: str,
     digests: Mapping[date, str],
-    summarise: Callable[[date], Mapping[Series, Summary]],
+    summarise: Callable[[date], Mapping[WatchedSeries, Summary]],
 ) -> list[date]:
     """Summarise each day that has no summary with its digest yet, and return these days.
 
@@ -152,7 +152,7 @@ def replace_summaries(
     return made
 
 
-def read_summaries(settings: Settings, model: str, interval: Interval) -> dict[Series, dict[date, Summary]]:
+def read_summaries(settings: Settings, model: str, interval: Interval) -> dict[WatchedSeries, dict[date, Summary]]:
     """Return the summaries of the days of the interval, by series and day."""
     d = drift_summaries.c
     statement = (
@@ -161,13 +161,13 @@ def read_summaries(settings: Settings, model: str, interval: Interval) -> dict[S
         .where(d.model == model, d.day.between(interval.start, interval.end))
         .order_by(*(d[name] for name in _SERIES), d.day)
     )
-    found: dict[Series, dict[date, Summary]] = {}
+    found: dict[WatchedSeries, dict[date, Summary]] = {}
     cut = 1 + len(_SERIES)
     with engine(settings).connect() as connection:
         for row in connection.execute(statement):
             values = dict(zip(_SUMMARY, row[cut:], strict=True))
             values["counts"] = tuple(values["counts"])
-            found.setdefault(Series(*row[1:cut]), {})[row[0]] = Summary(**values)
+            found.setdefault(WatchedSeries(*row[1:cut]), {})[row[0]] = Summary(**values)
     return found
 
 

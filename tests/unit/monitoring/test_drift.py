@@ -13,10 +13,10 @@ from include.config.loading import load_model, load_project
 from include.monitoring.drift import ROWS, DriftMonitor, Measured
 from include.monitoring.drift_alerts import DEARER, find_alert, repeated_day, strengths
 from include.monitoring.drift_effects import Compared, Days, compare, judge
-from include.monitoring.drift_summary import Edges, Series, Summarised, Summary, merge, summarise, summarise_day
+from include.monitoring.drift_summary import Edges, Summarised, Summary, WatchedSeries, merge, summarise, summarise_day
 
 START, DAYS = date(2024, 1, 1), 120
-SERIES = Series("input", "x")
+SERIES = WatchedSeries("input", "x")
 
 
 def normal(seed: int, rows: int = 400, mean: float = 0.0, deviation: float = 1.0) -> np.ndarray:
@@ -161,12 +161,12 @@ def test_an_alert_uses_up_the_budget_of_a_month() -> None:
     """A second feature changes two weeks later: by little it is no alert, and it is one with a larger budget."""
     one = judged(summaries(lambda day, x: x + 3.0 * (day >= 90)))
     small_change = judged(summaries(lambda day, x: x + 0.33 * (day >= 104)))
-    compared = {SERIES: one, Series("input", "y"): small_change}
+    compared = {SERIES: one, WatchedSeries("input", "y"): small_change}
     over = strengths(compared)
     assert 1 <= over[1, 104] < DEARER
     assert find_alert(compared, over, 104, 1) == []
     assert [each.series.feature for each in find_alert(compared, over, 104, 2)] == ["y"]
-    assert find_alert({Series("input", "y"): small_change}, over[1:], 104, 1)
+    assert find_alert({WatchedSeries("input", "y"): small_change}, over[1:], 104, 1)
 
 
 def test_a_feature_that_follows_from_the_date_is_not_judged() -> None:
