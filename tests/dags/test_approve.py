@@ -234,7 +234,7 @@ def test_people_get_one_message_with_the_link_for_each_version(monkeypatch: pyte
     from dags import alerts
 
     sent: list[Message] = []
-    monkeypatch.setattr(alerts, "_is_stored", lambda message, _: sent.append(message) or True)
+    monkeypatch.setattr(alerts, "_is_stored", lambda message, _=None: sent.append(message) or True)
     for _ in range(2):
         alerts.ask_people(QUESTION, "http://airflow/required_actions", run())
     assert sent[0].key == sent[1].key
