@@ -111,6 +111,13 @@ def migrated(postgres_url: sa.URL, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
+def no_mlflow(postgres_url: sa.URL) -> str:
+    """Return the name of an empty database."""
+    _administer(postgres_url, "CREATE DATABASE no_mlflow")
+    return "no_mlflow"
+
+
+@pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
     """Start an S3 server for the test session; return its URL. `tests/s3.py` makes settings for it."""
     from tests.s3 import server
@@ -120,11 +127,12 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def install(postgres_url: sa.URL, migrated: str) -> Install:
+def install(postgres_url: sa.URL, migrated: str, no_mlflow: str) -> Install:
     """Return a function that makes an installation in a folder, with a database of its own for as long as it is used.
 
-    The shared database is migrated and empty, or a copy of that of the installation `like`. MLflow has no database:
-    to make one takes as long as many a test (`with_mlflow` of the integration tests has one).
+    The shared database is migrated and empty, or a copy of that of the installation `like`. MLflow's database is one
+    for all that only look whether it has something: to make one takes as long as many a test (`with_mlflow` of the
+    integration tests has one of its own).
     """
 
     @contextmanager
@@ -132,7 +140,7 @@ def install(postgres_url: sa.URL, migrated: str) -> Install:
         shared = f"shared_{next(_numbers)}"
         template = sa.make_url(like.database_url.get_secret_value()).database if like else migrated
         _administer(postgres_url, f"CREATE DATABASE {shared} TEMPLATE {template}")
-        yield settings_in(folder, postgres_url.set(database=shared), postgres_url.set(database="no_mlflow"))
+        yield settings_in(folder, postgres_url.set(database=shared), postgres_url.set(database=no_mlflow))
         _administer(postgres_url, f"DROP DATABASE {shared} WITH (FORCE)")
 
     return make
