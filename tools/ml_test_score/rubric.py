@@ -166,7 +166,19 @@ RUBRIC = (
     MlTest(
         MODEL,
         "The impact of model staleness is known",
-        needs="the loss of versions of several ages on the same days",
+        by_hand=(
+            Documented("docs/degradation.md", "champion_performance"),
+            Ran(
+                "tests/integration/test_skew.py"
+                "::test_former_champions_and_the_dummy_baseline_score_the_rows_of_the_champion_once"
+            ),
+        ),
+        automatic=(
+            DatabaseRows(
+                "day on which a former champion was measured beside the champion",
+                "SELECT count(*) FROM champion_performance WHERE model_version <> champion_version",
+            ),
+        ),
     ),
     MlTest(
         MODEL,
@@ -263,45 +275,71 @@ RUBRIC = (
     MlTest(
         MONITORING,
         "Dependency changes result in notification",
-        needs="a message when the lock or the schema of a feed changed",
+        by_hand=(Documented("docs/pipeline-watch.md", "`changes`"),),
+        automatic=(
+            Ran(
+                "tests/unit/monitoring/test_pipeline.py"
+                "::test_a_change_of_libraries_is_announced_for_one_run_date_whichever_monitor_runs"
+            ),
+            Ran("tests/unit/monitoring/test_pipeline.py::test_a_change_of_columns_is_announced_once"),
+        ),
     ),
     MlTest(
         MONITORING,
         "Data invariants hold for inputs",
-        by_hand=(Documented("docs/concepts.md", "## Quarantine: invalid rows"),),
+        by_hand=(Documented("docs/drift.md", "# Drift"),),
         automatic=(
             DatabaseRows("delivery that was checked", "SELECT count(*) FROM data_quality WHERE rows_evaluated > 0"),
+            DatabaseRows(
+                "input that was compared with earlier days", "SELECT count(*) FROM drift WHERE role = 'input'"
+            ),
             Ran("tests/integration/test_validate.py"),
+            Ran("tests/integration/test_drift.py"),
         ),
     ),
     MlTest(
         MONITORING,
         "Training and serving are not skewed",
-        needs="published rows that are recomputed from raw tables and compared, each night",
+        by_hand=(Documented("docs/runbooks/alert-skew.md", "# "),),
+        automatic=(
+            DatabaseRows("batch that was built again from raw tables", "SELECT count(*) FROM skew WHERE rows > 0"),
+            Ran("tests/integration/test_skew.py"),
+        ),
     ),
     MlTest(
         MONITORING,
         "Models are not too stale",
-        needs="an alert on a champion that is older than its declared age",
+        by_hand=(Documented("docs/runbooks/alert-degradation.md", "# "),),
+        automatic=(Ran("tests/unit/monitoring/test_degradation.py::test_a_champion_has_an_age"),),
     ),
     MlTest(
         MONITORING,
         "Models are numerically stable",
-        needs="alerts on constant and saturated scores",
+        by_hand=(Documented("docs/pipeline-watch.md", "saturated"),),
+        automatic=(
+            Ran("tests/unit/monitoring/test_pipeline.py::test_scores_that_become_equal_or_saturated_raise_an_alert"),
+            Ran("tests/unit/steps/test_score.py"),
+        ),
     ),
     MlTest(
         MONITORING,
         "Computing performance has not regressed",
-        by_hand=(Documented("docs/speed.md", "# Speed"),),
-        needs="an alert on a step that takes longer, or more memory, than it used to",
+        by_hand=(Documented("docs/pipeline-watch.md", "`steps`"),),
+        automatic=(
+            DatabaseRows("step whose cost is known", "SELECT count(*) FROM pipeline_cost WHERE core_seconds > 0"),
+            Ran(
+                "tests/unit/monitoring/test_pipeline.py::test_a_step_that_takes_more_for_three_nights_raises_one_alert"
+            ),
+        ),
     ),
     MlTest(
         MONITORING,
         "Prediction quality has not regressed",
-        by_hand=(Documented("docs/runbooks/alert-rule-broken.md", "# "),),
+        by_hand=(Documented("docs/degradation.md", "# "),),
         automatic=(
-            Ran("tests/integration/test_monitor.py::test_a_broken_rule_is_reported_once_per_run_date"),
             DatabaseRows("measured day of published predictions", "SELECT count(*) FROM model_performance"),
+            Ran("tests/integration/test_monitor.py::test_a_broken_rule_is_reported_once_per_run_date"),
+            Ran("tests/unit/monitoring/test_degradation.py"),
         ),
     ),
 )
