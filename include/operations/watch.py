@@ -10,7 +10,7 @@ The watcher decides by the moment that it is given, and remembers nothing but wh
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -121,6 +121,9 @@ class Watcher:
             try:
                 project = load_project(name)
                 late = [alert for model in model_names(name) for alert in self._late_model(project, model, now)]
+                if late:  # it is said once, whatever models the incident names
+                    effect = f"{late[-1].effect}. {self._newest_step(project)}"
+                    late[-1] = late[-1].model_copy(update={"effect": effect})
                 alerts = with_causes(project, self.settings, late)
             except ActionRequiredError as error:
                 yield f"{name} cannot be watched: {error}"
@@ -153,8 +156,7 @@ class Watcher:
         if not late.late:
             return None
         alert = late_alert(monitored, late)
-        effect = f"{alert.effect}. {self._newest_step(project)}"
-        return alert.model_copy(update={"tier": model.tier, "models": (model.name,), "effect": effect})
+        return alert.model_copy(update={"tier": model.tier, "models": (model.name,)})
 
     def _newest_step(self, project: Project) -> str:
         newest = postgres.watches.read_newest_step(self.settings.database_url, project.name)
@@ -193,16 +195,8 @@ class Watcher:
             self._put(outbox, text, "outbox", each.destination, each.oldest, but=silent)
 
     def _put(self, outbox: Outbox, text: str, subject: str, *parts: object, but: set[str] | None = None) -> None:
-        for destination in self._everybody():
-            if destination not in (but or set()):
-                outbox.put(_message(text, subject, *parts, destination=destination))
-
-    def _everybody(self) -> list[str]:
-        """Return who is notified of the installation itself: `nightly_alerts`, or all others if it does not exist."""
-        if self.find_address(ALERTS) is not None:
-            return [ALERTS]
-        routes = [route.to for name in project_names() for route in load_routing(name).routes]
-        return [each for each in dict.fromkeys(routes) if self.find_address(each) is not None]
+        for destination in everybody(self.find_address, but):
+            outbox.put(_message(text, subject, *parts, destination=destination))
 
     # The shared database
 
@@ -222,18 +216,25 @@ class Watcher:
         return sentence
 
     def _send_directly(self, text: str, since: datetime) -> bool:
-        sent = False
-        for destination in self._everybody():
-            message = _message(text, "the shared database", since, destination=destination)
-            try:
-                attempt = send_directly(self.find_address(destination) or "", message)
-            except ActionRequiredError as error:
-                log.warning("%s", error)
-                continue
-            sent = sent or attempt.outcome == "sent"
-            if attempt.outcome != "sent":
-                log.warning("connection %s: %s", destination, attempt.reason)
-        return sent
+        """Send a message to everybody, or, if they cannot be reached, to all others; return whether anybody has it."""
+        tried: set[str] = set()
+        while destinations := everybody(self.find_address, tried):
+            reached = [self._reaches(each, text, since) for each in destinations]
+            if any(reached):
+                return True
+            tried.update(destinations)
+        return False
+
+    def _reaches(self, destination: str, text: str, since: datetime) -> bool:
+        message = _message(text, "the shared database", since, destination=destination)
+        try:
+            attempt = send_directly(self.find_address(destination) or "", message)
+        except ActionRequiredError as error:
+            log.warning("%s", error)
+            return False
+        if attempt.outcome != "sent":
+            log.warning("connection %s: %s", destination, attempt.reason)
+        return attempt.outcome == "sent"
 
     def _database_is_up(self, now: datetime) -> None:
         """Say that the database answers again, to those who know that it did not."""
@@ -265,6 +266,20 @@ class Watcher:
         found = {"since": since.isoformat(), "reported": reported.isoformat() if reported else None}
         with suppress(OSError):  # then a watcher that is started again may repeat the message
             self.memory.write_text(json.dumps(found), encoding="utf-8")
+
+
+def everybody(find_address: FIND_ADDRESS, but: Collection[str] | None = None) -> list[str]:
+    """Return who is notified of the installation itself: `nightly_alerts`, or all others if it cannot be used.
+
+    Args:
+        find_address: finds the address of a connection.
+        but: destinations that cannot be reached.
+    """
+    out = {*(but or ())}
+    if ALERTS not in out and find_address(ALERTS) is not None:
+        return [ALERTS]
+    routes = [route.to for name in project_names() for route in load_routing(name).routes if route.to != ALERTS]
+    return [each for each in dict.fromkeys(routes) if each not in out and find_address(each) is not None]
 
 
 def _has_entities(project: Project, day: date) -> bool:

@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
+from include.core.incidents import SCORES_LATE
 from include.core.interval import Interval
 from include.core.outbox import ALERTS, Message
 from include.core.project import Project
@@ -24,8 +25,8 @@ from include.core.records import Alert
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.messages import Outbox
-from include.monitoring.freshness import LATE
 from include.operations.watch import Watcher, airflow_health, dead_watcher, settings_of
+from include.steps.monitor import SCOPE
 from tests.receiver import Receiver, receiving
 
 pytestmark = pytest.mark.timeout(180)
@@ -86,17 +87,28 @@ def test_predictions_that_nobody_made_are_missed_at_their_deadline_and_reported_
     ended = DUE - timedelta(days=1)
     days = Interval.of(DAY)
     postgres.audit.record_step(settings, "land", "ferries", days, state="success", started_at=ended, ended_at=ended)
-    assert start().look(DUE - timedelta(seconds=1)) != [], "the day before is missing too"
-    receiver.got.clear()
     [sentence] = start().look(DUE)
     assert "no scores of 2026-11-24 are published, which were due by 06:00 on 2026-11-24 (America/New_York)" in sentence
-    assert "The newest step of ferries ended at 2026-11-23 11:00 UTC" in sentence
     assert "Runbook: docs/runbooks/alert-scores-late.md" in sentence
     start().look(DUE + timedelta(minutes=2))
     start().look(DUE + timedelta(hours=5))
-    monitor_too = Alert(subject=MODEL, rule=LATE, day=DAY + timedelta(days=1), sentence="late")
-    assert postgres.alerts.raise_alerts(settings, "ferries", [monitor_too]) == (), "the monitor reports it again"
-    assert receiver.texts == [sentence]
+    [text] = receiver.texts
+    assert text.startswith("[high] feed sailings is late: it has no accepted delivery of 2026-11-24")
+    seen = f"{MODEL}: there are no scores of 2026-11-24 and of no day before"
+    assert f"Readers: {seen}. The newest step of ferries ended at 2026-11-23 11:00 UTC\n" in text
+    assert "2026-11-23" in start().look(DUE - timedelta(seconds=1))[0], "the day before is missing, too"
+
+    late = {"effect": seen, "scored_day": DAY, "late_feed": "sailings", "because": "feed sailings is late"}
+    next_day, day_after = DAY + timedelta(days=1), DAY + timedelta(days=2)
+    monitor_too = Alert(subject=MODEL, rule=SCORES_LATE, day=next_day, sentence="late", **late)
+    raise_alerts = postgres.alerts.raise_alerts
+    found = raise_alerts(settings, "ferries", [monitor_too], scope=SCOPE, looked=[next_day])
+    assert found == (), "the monitor reports it again"
+    for _ in range(2):
+        assert raise_alerts(settings, "ferries", [], scope=SCOPE, looked=[day_after]) == ()
+        start().look(DUE + timedelta(hours=5))
+    assert receiver.texts[0] == text
+    assert [each.splitlines()[0] for each in receiver.texts[1:]] == ["[recovered] feed sailings is late"]
 
 
 @pytest.mark.parametrize(
@@ -290,5 +302,5 @@ def test_the_process_sends_a_message_without_airflow(settings: Settings, receive
         process.terminate()
         _, said = process.communicate(timeout=30)
     [text] = receiver.texts
-    assert f"{MODEL}: no scores of " in text and "No step of ferries ever ended" in text
+    assert f"Readers: {MODEL}: there are no scores of " in text and "No step of ferries ever ended" in text
     assert "token-that-nobody" not in said.decode()
