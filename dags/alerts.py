@@ -24,7 +24,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from dags.connections import find_address, find_database
 from include.core.errors import ActionRequiredError
 from include.core.incidents import Failure, Incident, message_of
-from include.core.outbox import Message
+from include.core.outbox import ALERTS, Message
 from include.operations.affected import DONE_BY, Affected, find_affected
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Report(BaseNotifier):
         if failure is not None and _is_stored(message, failure):
             return
         failed = []
-        for each in _addressed(message, context):
+        for each in _addressed(message, context, failure):
             if failure is not None or not _is_stored(each):
                 try:
                     _send_directly(each)
@@ -104,22 +104,32 @@ def send_waiting(seconds: float) -> int:
 def report_dead_watcher() -> None:
     """Store a message if the watcher no longer looks, once for each time that it stopped."""
     from include.io.postgres.messages import Outbox
-    from include.operations.watch import dead_watcher
+    from include.operations.watch import dead_watcher, everybody
 
     database = find_database()
     if sentence := dead_watcher(database, datetime.now(UTC)):
-        Outbox(database).put(
-            Message.of_text(sentence, "stopped", sentence, kind="watch", subject="the watcher", run_id="outbox")
-        )
+        for destination in everybody(find_address) or [ALERTS]:
+            to = [] if destination == ALERTS else [destination]
+            about = {"kind": "watch", "subject": "the watcher", "run_id": "outbox"}
+            message = Message.of_text(sentence, "stopped", sentence, *to, **about)
+            Outbox(database).put(message.model_copy(update={"destination": destination}))
 
 
-def _addressed(message: Message, context: Mapping[str, Any]) -> list[Message]:
-    """Return the message once for each of its destinations, by the routes of the project that the DAG is of."""
+def _addressed(message: Message, context: Mapping[str, Any], failure: Failure | None) -> list[Message]:
+    """Return the message once for each of its destinations, by the routes of the project that the DAG is of.
+
+    That of a failure goes where the message of its incident would go.
+    """
     dag = _affected(str(getattr(context.get("dag") or context.get("ti"), "dag_id", "")))
     try:
         from include.config.loading import load_routing
 
-        return load_routing(dag.project).messages(message, dag.models) if dag.project else [message]
+        if not dag.project:
+            return [message]
+        routing = load_routing(dag.project)
+        if failure is None:
+            return routing.messages(message, dag.models)
+        return routing.messages(message, failure.models, failure.details.severity, failure.owner)
     except Exception as error:  # noqa: BLE001 whatever is broken, the message must still reach people
         log.warning("the routes of %s cannot be read (%s)", dag.project, type(error).__name__)
         return [message]

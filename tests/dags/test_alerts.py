@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
-from dags import recovery
+from dags import alerts, recovery
 from dags.alerts import RUN_FAILED, TASK_FAILED, NotSentError, Report, report_dead_watcher, send_waiting
 from include.core.errors import DataError
 from include.core.outbox import Message
@@ -23,6 +23,7 @@ from include.core.routes import Route, Routing
 from include.core.settings import Settings
 from include.io import outbox as sending
 from include.io import postgres
+from include.operations.affected import Affected
 from tests.receiver import PATH, Answer, Receiver, receiving
 
 NOWHERE = "postgresql://me:secret@127.0.0.1:9/nothing"
@@ -462,6 +463,22 @@ def test_the_failure_of_a_model_s_task_goes_by_the_routes_of_its_project(
         ("oncall_pager", "late_ferry"),  # it waits for the day that is not prepared
         ("nightly_alerts", "late_ferry"),
     ]
+
+
+def test_without_the_database_a_failure_goes_where_its_incident_would_go(
+    bag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = (Route(to="oncall_pager", severities=("critical",)), Route(to="chat", severities=("high", "low")))
+    routing = Routing(project="ferries", owner="data-team", owners={"late_ferry": "ferry-team"}, routes=routes)
+    affected = Affected("ferries", "prepare", None, ("late_ferry",), 1, "data-team")
+    sent: list[Message] = []
+    monkeypatch.setattr("include.config.loading.load_routing", lambda project: routing)
+    monkeypatch.setattr(alerts, "find_affected", lambda dag_id: affected)
+    monkeypatch.setattr(alerts, "_is_stored", lambda *_: False)
+    monkeypatch.setattr(alerts, "_send_directly", sent.append)
+    TASK_FAILED(context(bag, failure(DataError("no rows"))))
+    assert [each.destination for each in sent] == ["oncall_pager"]
+    assert str(sent[0].payload["text"]).startswith("[critical] ") and sent[0].payload["severity"] == "critical"
 
 
 def test_a_watcher_that_stopped_is_reported_once(stored: Settings, receiver: Receiver) -> None:
