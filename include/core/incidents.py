@@ -38,13 +38,19 @@ NOT_PREPARED = "not_prepared"
 TASK_FAILED = "task_failed"
 RUN_FAILED = "run_failed"
 
-ANNOUNCED = ("budget_", "columns_changed", "libraries_changed")
-"""What rules begin with that say something once: nobody is sent that it is over."""
+ANNOUNCED = ("budget_", "columns_changed", "drift", "libraries_changed")
+"""What rules begin with that say something once, when it begins: a run date without it does not mean that it is over,
+so nobody is sent that. What a further run date says is news again, until somebody acknowledges it."""
+
+FOUND_LATE = ("skew",)
+"""What rules begin with that look at earlier run dates again: people are told of what they find, also if it is over."""
 
 NO_EFFECT = "scores are published as always"
 """What readers see if an alert says nothing about them."""
 
-_TAIL = re.compile(r"\s*(?:Owner: (?P<owner>[^.]+)\.)?\s*Runbook: (?P<runbook>docs/[\w./-]+\.md)\.?\s*$")
+_TAIL = re.compile(
+    r"\s*(?:Owner: (?P<owner>(?:(?!Owner: ).)+)\.)?\s*Runbook: (?P<runbook>docs/[\w./-]+\.md)\.?\s*$", re.DOTALL
+)
 
 
 def severity_of(tier: int, *, affects_readers: bool) -> Severity:
@@ -239,15 +245,18 @@ def details_of(alert: Alert) -> Details:
 def merge_late(alerts: list[Alert]) -> dict[str, Details]:
     """Map the key of each cause to what its incident says: alerts about late scores of one feed are one cause."""
     found: dict[str, Details] = {}
+    effects: dict[str, list[str]] = {}
     for alert in alerts:
         details = details_of(alert)
         before = found.get(details.cause)
+        of_cause = effects.setdefault(details.cause, [])
+        if details.effect not in of_cause:
+            of_cause.append(details.effect)
         if before and alert.late_feed:
-            effects = dict.fromkeys([*before.effect.split("; "), details.effect])
             details = replace(
                 details,
                 what=before.what,
-                effect="; ".join(effects),
+                effect="; ".join(of_cause),
                 models=tuple(dict.fromkeys([*before.models, *details.models])),
                 severity=min(before.severity, details.severity, key=SEVERITIES.index),
             )
@@ -285,18 +294,21 @@ def news(before: Incident | None, after: Incident, now: datetime) -> tuple[Event
     one update says that the incident is still there.
     """
     is_open, is_news = after.recovered_day is None, after.details.rule.startswith(ANNOUNCED)
+    is_told = is_open or is_news or after.details.rule.startswith(FOUND_LATE)
     sent = not after.is_snoozed(now)
     if before is None:
-        return ("opened", sent) if is_open or is_news else (None, False)
+        return ("opened", sent) if is_told else (None, False)
+    is_later = after.last_day > before.last_day
     if before.recovered_day is not None:
-        return ("reopened", sent) if is_open else (None, False)
+        return ("reopened", sent) if is_open or (is_told and is_later) else (None, False)
     if not is_open:
         return "recovered", before.sent_severity is not None and not before.is_snoozed(now) and not is_news
     rose = before.sent_severity is not None and is_above(after.details.severity, before.sent_severity)
     bad, told = after.details.badness, before.sent_badness
     is_worse = bad is not None and told is not None and bad >= WORSE * told and not after.acknowledged_by
     has_woken = after.snoozed_until is not None and now >= after.snoozed_until
-    if sent and (rose or is_worse or has_woken):
+    is_again = is_news and is_later and not after.acknowledged_by
+    if sent and (rose or is_worse or has_woken or is_again):
         return "updated", True
     return None, False
 
@@ -330,17 +342,21 @@ def text_of(incident: Incident, event: EventKind, why: str = "") -> str:
     if event == "recovered":
         return "\n".join([f"[recovered] {_name(details)}", lasted(incident), *_number(incident, acknowledge=False)])
     marks = {"reopened": ", back again", "updated": f", {why or 'worse'}"}
+    is_news, is_open = details.rule.startswith(ANNOUNCED), incident.recovered_day is None
+    if is_news and not why:
+        marks |= dict.fromkeys(marks, ", again")
+    over = "" if is_open or is_news else f"; gone on {incident.recovered_day}, it was found late"
     command = [details.command] if details.command else []
     return "\n".join([
         f"[{details.severity}{marks.get(event, '')}] {details.what}",
-        f"Since: run date {incident.first_day}",
+        f"Since: run date {incident.first_day}{over}",
         f"Readers: {details.effect}",
         "Safe to run again: yes" + (". When the cause is fixed, type:" if command else ""),
         *command,
         *details.more,
         *([f"Owner: {details.owner}"] if details.owner else []),
         *([f"Runbook: {details.runbook}"] if details.runbook else []),
-        *_number(incident, acknowledge=True),
+        *_number(incident, acknowledge=is_open),
     ])
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from include.config.loading import load_routing
-from include.core.incidents import Details, Episode, EventKind, Incident, message_of, news
+from include.core.incidents import Details, Episode, EventKind, Incident, is_above, message_of, news
 from include.core.outbox import storable
 from include.core.routes import Routing
 from include.io.postgres.connection import lock
@@ -109,22 +109,25 @@ def add_event(
         why: why an update is sent.
         **decided: by, why and until of a decision, as columns of `incident_events`.
     """
-    message_id, own = None, RECORD.id == incident.id
+    message_id, own, details = None, RECORD.id == incident.id, incident.details
     if is_sent:
         count = sa.select(sa.func.count()).where(incident_events.c.incident_id == incident.id)
-        has_woken = event == "updated" and incident.snoozed_until is not None
+        was_snoozed = event == "updated" and incident.snoozed_until is not None
+        has_woken = was_snoozed and not is_above(details.severity, incident.snoozed_severity or details.severity)
         why = why or ("still there after the snooze" if has_woken else "")
         message = message_of(incident, event, run_id=run_id, number=connection.scalar(count), why=why)
         routing = load_routing(incident.project) if incident.project else Routing()
-        details = incident.details
-        addressed = routing.messages(message, details.models, details.severity, details.owner)
+        severity = details.severity
+        if event == "recovered" and incident.sent_severity and is_above(incident.sent_severity, severity):
+            severity = incident.sent_severity  # whoever was told of it hears that it is over
+        addressed = routing.messages(message, details.models, severity, details.owner)
         message_id, *_ = [put(connection, each) for each in addressed]
-        told: dict[str, Any] = {"message_id": message_id, "sent_severity": incident.details.severity}
-        told["sent_badness"] = incident.details.badness
-        if has_woken:
+        told: dict[str, Any] = {"message_id": message_id, "sent_severity": details.severity}
+        told["sent_badness"] = details.badness
+        if was_snoozed:
             told |= {"snoozed_until": None, "snoozed_severity": None}
         connection.execute(sa.update(incident_records).where(own).values(**told))
-    row = {"incident_id": incident.id, "kind": event, "day": day, "severity": incident.details.severity}
+    row = {"incident_id": incident.id, "kind": event, "day": day, "severity": details.severity}
     connection.execute(
         sa.insert(incident_events).values(**row, message_id=message_id, run_id=storable(run_id), **decided)
     )

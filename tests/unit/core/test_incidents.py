@@ -75,13 +75,17 @@ def test_severity_follows_from_the_tier_and_is_lower_if_readers_notice_nothing(
 
 
 def incident(
-    recovered: int | None = None, badness: float | None = None, severity: Any = "high", **more: Any
+    recovered: int | None = None,
+    badness: float | None = None,
+    severity: Any = "high",
+    rule: str = "mae",
+    last: int = 0,
+    **more: Any,
 ) -> Incident:
-    details = Details("mae", "revenue", severity, "revenue: mae is over 3", "poorer than agreed", badness=badness)
+    details = Details(rule, "revenue", severity, "revenue: mae is over 3", "poorer than agreed", badness=badness)
     recovered_day = None if recovered is None else later(recovered)
-    return Incident(
-        4, "shop", details, DAY, DAY, recovered_day, **{"sent_severity": "high", "sent_badness": 1.0, **more}
-    )
+    sent = {"sent_severity": "high", "sent_badness": 1.0, **more}
+    return Incident(4, "shop", details, DAY, later(last), recovered_day, **sent)
 
 
 SNOOZED: dict[str, Any] = {"snoozed_until": NOW + timedelta(days=1), "snoozed_severity": "high"}
@@ -109,6 +113,15 @@ TAKEN: dict[str, Any] = {"acknowledged_by": "ana"}
         (incident(**SNOOZED), incident(1, **SNOOZED), "recovered", False),
         (incident(**WOKEN), incident(**WOKEN), "updated", True),
         (incident(**WOKEN), incident(1, **WOKEN), "recovered", True),
+        (None, incident(1, rule="skew: unseen labels"), "opened", True),
+        (incident(1), incident(4, last=3), None, False),
+        (incident(1, rule="skew"), incident(4, rule="skew", last=3), "reopened", True),
+        (incident(1, rule="skew"), incident(1, rule="skew"), None, False),
+        (None, incident(1, rule="budget_spent"), "opened", True),
+        (incident(rule="drift"), incident(1, rule="drift"), "recovered", False),
+        (incident(rule="drift"), incident(rule="drift", last=1), "updated", True),
+        (incident(rule="drift"), incident(rule="drift"), None, False),
+        (incident(rule="drift", **TAKEN), incident(rule="drift", last=1, **TAKEN), None, False),
     ],
 )
 def test_news_is_what_people_do_not_know_yet(before: Any, after: Incident, event: str | None, is_sent: bool) -> None:
@@ -143,6 +156,26 @@ def test_a_message_says_all_that_on_call_needs_in_a_few_lines() -> None:
     ]
 
 
+@pytest.mark.parametrize("owner", ["planning", "ada@example.org", "St. Gallen team"])
+def test_owner_and_runbook_stand_at_the_end_of_a_sentence(owner: str) -> None:
+    sentence = f"revenue: it is off. Owner: {owner}. Runbook: docs/runbooks/alert-skew.md"
+    found = details_of(Alert(subject="revenue", rule="skew", day=DAY, sentence=sentence))
+    assert (found.what, found.owner, found.runbook) == (
+        "revenue: it is off.",
+        owner,
+        "docs/runbooks/alert-skew.md",
+    )
+
+
+def test_what_is_found_when_it_is_over_says_so_and_needs_no_acknowledgement() -> None:
+    lines = text_of(incident(2, rule="skew"), "opened").splitlines()
+    assert "Since: run date 2013-03-01; gone on 2013-03-03, it was found late" in lines
+    assert lines[-1] == "Incident 4 of shop"
+    announced = text_of(incident(2, rule="libraries_changed a b"), "opened")
+    assert "gone" not in announced and "acknowledge" not in announced
+    assert text_of(incident(rule="drift"), "updated").startswith("[high, again] ")
+
+
 def late(model: str, **more: Any) -> Alert:
     about = {"effect": f"{model}: no scores", "models": (model,), "scored_day": DAY, **more}
     return Alert(subject=model, rule="scores_late", day=later(1), sentence=f"{model} is late", **about)
@@ -155,6 +188,13 @@ def test_late_scores_of_one_feed_are_one_cause_that_names_all_models() -> None:
     assert (by_feed.rule, by_feed.subject, by_feed.what) == ("feed_late", "sales", "feed sales is late")
     assert (by_feed.models, by_feed.effect, by_feed.severity) == (("a", "b"), "a: no scores; b: no scores", "critical")
     assert (alone.rule, alone.subject) == ("scores_late", "c")
+
+
+def test_what_readers_see_of_each_model_is_named_once_whatever_it_says() -> None:
+    of_feed = {"late_feed": "sales", "because": "feed sales is late"}
+    effects = [f"{model}: no scores of today; the newest are old" for model in ("a", "b", "c")]
+    [details] = merge_late([late(each[0], effect=each, **of_feed) for each in effects]).values()
+    assert details.effect == "; ".join(effects)
 
 
 def failure(**more: Any) -> Failure:
