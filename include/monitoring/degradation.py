@@ -324,6 +324,7 @@ def _alert(model: MonitoredModel, rule: str, run_date: date, said: str) -> Alert
         subject=model.name,
         rule=rule,
         day=run_date,
+        effect="" if rule == AGE else "scores are published, but worse than they could be",
         sentence=f"{model.name}: {said}. Look at views champion_performance and model_performance. Owner: "
         f"{model.owner}. Runbook: docs/runbooks/alert-degradation.md",
     )

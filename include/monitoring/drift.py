@@ -75,7 +75,9 @@ class DriftMonitor(Monitor):
         lines = [_sentence(each) for each in found[:LISTED]]
         if len(found) > LISTED:
             lines.append(f"and {len(found) - LISTED} more")
-        if ago := measured.repeats(day):
+        ago = measured.repeats(day)
+        is_wrong = bool(ago) or any(each.why == "stuck" for each in found)
+        if ago:
             lines.insert(0, f"the inputs have the values of {day - timedelta(days=ago)} again")
         if not lines:
             return None
@@ -83,6 +85,7 @@ class DriftMonitor(Monitor):
             subject=model.name,
             rule=RULE,
             day=day,
+            effect="scores are published, but from inputs that are probably wrong" if is_wrong else "",
             sentence=(
                 f"{model.name}: drift on {day}, compared with the same weekdays of the {WEEKS} weeks before: "
                 f"{'; '.join(lines)}. Look at view drift. Owner: {model.owner}. Runbook: docs/runbooks/alert-drift.md"

@@ -43,6 +43,7 @@ class ScoresMonitor(Persistence, Monitor):
             subject=model.name,
             rule=RULE,
             day=run_date,
+            effect="scores are published, but many of them are equal or extreme",
             sentence=(
                 f"{model.name}: {'; '.join(sentences)}. Look at the inputs of the day: a feed without values, or with "
                 f"another unit, gives such scores. Owner: {model.owner}. Runbook: docs/runbooks/alert-rule-broken.md"

@@ -117,11 +117,14 @@ class SkewMonitor(Monitor):
             over = {name: share for name, share in shares.items() if share > limit and name not in self.ignore}
             named = _named({name: f"{share:.0%} of rows" for name, share in over.items()})
             found[rule] = f"{what}: {named}; at most {limit:.0%} is allowed" if over else ""
+        differs = bool(check.missing or check.scores)
+        effect = f"published scores of {check.day} are not those that the raw tables give" if differs else ""
         return [
             Alert(
                 subject=model.name,
                 rule=rule,
                 day=check.day + timedelta(days=1),
+                effect=effect if rule == SKEW else "",
                 sentence=f"{model.name}, version {check.model_version}, run date {check.day}: {said}. Look at view "
                 f"skew. Owner: {model.owner}. Runbook: docs/runbooks/alert-skew.md",
             )

@@ -102,6 +102,7 @@ class StepsMonitor(Persistence, ProjectMonitor):
             subject=kind.subject,
             rule=RULE,
             day=run_date,
+            models=(kind.model,) if kind.model else (),
             sentence=(
                 f"{kind.subject} of {watch.project.name}: {what}. Nothing failed. Look at view step_history for the "
                 f"runs of the step, and at what changed before {found[0][1].days[0][0]}. Owner: {watch.project.owner}. "

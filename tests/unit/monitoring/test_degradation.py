@@ -9,12 +9,15 @@ import pytest
 
 from include.config.loading import load_model
 from include.monitoring.degradation import (
+    AGE,
     ALL,
     CHAMPION,
     DUMMY,
+    TREND,
     ComparedDay,
     DegradationMonitor,
     ModelAge,
+    _alert,
 )
 from include.monitoring.records import DayValue
 
@@ -150,3 +153,8 @@ def test_a_champion_has_an_age(days: int, old: bool) -> None:
     assert bool(MONITOR.age(champion, END)) == old
     assert MONITOR.age(ModelAge(7, None), END) == "" == MONITOR.age(None, END)
     assert DegradationMonitor(max_age_days=None).age(champion, END) == ""
+
+
+def test_readers_notice_poor_scores_but_not_the_age_of_a_version() -> None:
+    assert _alert(MODEL, TREND, END, "it rose").effect == "scores are published, but worse than they could be"
+    assert _alert(MODEL, AGE, END, "it is old").effect == ""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from itertools import permutations
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ import pytest
 
 from include.config.loading import load_model, load_project
 from include.monitoring.drift import ROWS, DriftMonitor, Measured
-from include.monitoring.drift_alerts import DEARER, find_alert, repeated_day, strengths
+from include.monitoring.drift_alerts import DEARER, Drifted, find_alert, repeated_day, strengths
 from include.monitoring.drift_effects import Compared, Days, compare, judge
 from include.monitoring.drift_summary import Edges, Summarised, Summary, WatchedSeries, merge, summarise, summarise_day
 
@@ -209,3 +210,18 @@ def test_slices_are_public_columns_of_the_entity() -> None:
     with pytest.raises(ValueError, match="slices: ferries has no public column 'orign'"):
         DriftMonitor(slices=("orign",)).require_fit(model, project)
     assert DriftMonitor() in model.all_monitors
+
+
+@pytest.mark.parametrize(
+    ("why", "ago", "noticed"), [("shift", None, False), ("stuck", None, True), ("shift", 1, True), (None, 7, True)]
+)
+def test_readers_notice_only_what_is_surely_wrong(why: str | None, ago: int | None, noticed: bool) -> None:
+    class Known:
+        def find(self, day: date, budget: float) -> list[Drifted]:
+            return [Drifted(SERIES, why, 1, 1.0, 0.1, 4.0)] if why else []
+
+        def repeats(self, day: date) -> int | None:
+            return ago
+
+    alert = DriftMonitor()._alert(load_model("late_ferry").monitored, cast(Measured, Known()), START)
+    assert alert is not None and bool(alert.effect) == noticed

@@ -133,6 +133,7 @@ def test_a_step_that_takes_more_for_three_nights_raises_one_alert(
     runs = nights(project, [usual] * 37 + [now] * 3, measure)
     [alert] = alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=runs))
     assert (alert.subject, alert.rule, alert.day) == ("late_ferry.score", "step_unusual", RUN_DATE)
+    assert alert.models == ("late_ferry",), "the routes of the model get it"
     assert "on 3 of the newest 5 nightly runs" in alert.sentence and "alert-step-slow.md" in alert.sentence
     assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE - timedelta(days=1)), runs=runs))
 
@@ -364,6 +365,7 @@ def test_scores_that_become_equal_or_saturated_raise_an_alert(
     assert (found is not None) is (said is not None)
     if found and said:
         assert said in found.sentence
+        assert found.effect.startswith("scores are published, but"), "readers have them"
         if "commonest" in said:
             assert "are 0 or 1 to nine digits" in found.sentence
 

@@ -98,3 +98,6 @@ def test_what_is_an_alert(found: dict[str, Any], rules: list[str]) -> None:
     assert [alert.rule for alert in alerts] == rules
     assert all(alert.day == date(2013, 3, 2) and "docs/runbooks/alert-skew.md" in alert.sentence for alert in alerts)
     assert not any("year" in alert.sentence for alert in alerts)
+    noticed = "published scores of 2013-03-01 are not those that the raw tables give"
+    seen = [alert.effect for alert in alerts if alert.effect]
+    assert seen == [noticed] * bool(found.get("missing") or found.get("scores"))
