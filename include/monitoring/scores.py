@@ -12,7 +12,7 @@ from pydantic import Field
 
 from include.core.records import Alert
 from include.monitoring.base import Monitor, Watch
-from include.monitoring.pipeline.history import Persistence, unusual
+from include.monitoring.pipeline.history import Persistence, is_too_old, unusual
 from include.monitoring.records import Findings, MonitoredModel, ScoreHealth
 
 RULE = "scores_unhealthy"
@@ -51,11 +51,13 @@ class ScoresMonitor(Persistence, Monitor):
         )
 
     def _sentences(self, known: Sequence[ScoreHealth], newest_day: date) -> Iterator[str]:
-        before = [each for each in known if each.day < newest_day][-self.history :]
-        newest = next((each for each in known if each.day == newest_day), None)
-        varied = [each for each in before if each.distinct_scores > 1]
-        if newest is not None and newest.distinct_scores == 1 and len(varied) * 2 > len(before):
-            yield f"all {newest.rows:,} scores of {newest_day} are equal"
+        *before, newest = [None, *(each for each in known if each.day <= newest_day)]
+        if newest is None or is_too_old(newest.day, newest_day):
+            return
+        history = [each for each in before if each is not None][-self.history :]
+        varied = [each for each in history if each.distinct_scores > 1]
+        if newest.distinct_scores == 1 and len(varied) * 2 > len(history):
+            yield f"all {newest.rows:,} scores of {newest.day} are equal"
             return
         for words, values in (
             ("have the commonest score", [(each.day, each.commonest_share) for each in known]),

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from include.core.errors import ActionRequiredError
 from include.core.incidents import Failure
 from include.core.records import Alert
+from include.core.routes import Route, Routing
 from include.core.settings import Settings, utc_now
 from include.io import postgres
 from include.io.postgres.alerts import raise_alerts
@@ -111,6 +112,46 @@ def test_a_backfill_of_an_old_day_sends_nothing_and_leaves_todays_incident_open(
     look(settings, 6, *broken(6))
     assert incidents(settings)[2] == (RULE, 6, 9, None), "a day that is clear in between is the same incident"
     assert len(texts(settings)) == 1
+
+
+def test_what_is_found_late_is_sent_once_but_not_by_a_backfill(settings: Settings) -> None:
+    skew: dict[str, Any] = {"rule": "skew"}
+    of_skew = {"scope": "skew"}
+    look(settings, 7, **of_skew)
+    look(settings, 9, *broken(6, **skew), **of_skew)
+    look(settings, 10, *broken(6, **skew), **of_skew)
+    assert texts(settings) == ["[high] revenue: skew is broken"]
+    look(settings, 11, *broken(6, **skew), *broken(9, **skew), **of_skew)
+    look(settings, 5, *broken(1, **skew), **of_skew)
+    assert texts(settings)[1:] == ["[high, back again] revenue: skew is broken"]
+    [(text,)] = execute(settings, "SELECT payload ->> 'text' FROM messages ORDER BY id LIMIT 1")
+    assert "Since: run date 2013-03-07; gone on 2013-03-08, it was found late" in text
+
+
+def test_what_is_announced_is_sent_for_each_run_date_and_never_as_over(settings: Settings) -> None:
+    drift: dict[str, Any] = {"rule": "drift"}
+    for day in (0, 0, 1):
+        look(settings, day, *broken(day, **drift))
+    look(settings, 2)
+    look(settings, 3, *broken(3, **drift))
+    look(settings, 4)
+    said = "revenue: drift is broken"
+    assert texts(settings) == [f"[high] {said}", f"[high, again] {said}", f"[high, again] {said}"]
+
+
+def test_whoever_is_told_of_the_worst_hears_that_it_is_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = (Route(to="pager", severities=("critical",)), Route(to="chat", severities=("high",)))
+    routing = Routing(project="shop", owner="data", owners={"revenue": "data"}, routes=routes)
+    monkeypatch.setattr("include.io.postgres.incidents.load_routing", lambda project: routing)
+    look(settings, 0, *broken(0, tier=1))
+    look(settings, 1, *broken(1))
+    look(settings, 2)
+    assert execute(settings, "SELECT destination, kind FROM messages ORDER BY id") == [
+        ("pager", "alerts"),
+        ("pager", "recovered"),
+    ]
 
 
 def test_what_a_person_decided_on_is_over_at_once_and_back_if_it_comes_back(settings: Settings) -> None:

@@ -3,11 +3,14 @@
 **Which days are looked at.** A rule of run date D looks at values of days up to D - 1: those of D may still be in the
 making. Each of the newest `of` values is compared with the `history` values before it. A level that stays becomes
 history itself, so an alert about it ends after about a week.
+
+**Days without a value**, such as a weekend, say nothing: an alert lasts until the next value, for `KEPT_DAYS` at most.
+Its incident would be over, and back again, with each of them otherwise.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from statistics import median, quantiles
 from typing import Self
 
@@ -20,6 +23,10 @@ MAD_TO_SIGMA = 1.4826
 
 MAX_SIGMAS = 6
 """Values are unusual beyond so many standard deviations, estimated by the median absolute deviation."""
+
+
+KEPT_DAYS = 7
+"""So many days after the newest value, it is still what is known: a model that trains weekly has one a week."""
 
 
 class Persistence(Config):
@@ -80,18 +87,18 @@ def unusual(
     floor: float,
     both_sides: bool = False,
 ) -> Unusual | None:
-    """Return what is unusual up to a day; None if nothing is, if `newest_day` itself is not, or has no value.
+    """Return what is unusual up to a day; None if nothing is, if the newest value is not, or if that is too old.
 
     Args:
         values: day and value, the oldest first; later days than `newest_day` do not count.
-        newest_day: the day that has to be unusual, so that an alert ends with its cause.
+        newest_day: the day; the newest value up to it has to be unusual, so that an alert ends with its cause.
         persistence: how long, against how much history.
         times: how many times the median.
         floor: the least difference from the median.
         both_sides: whether small values are unusual, too.
     """
     known = [each for each in values if each[0] <= newest_day]
-    if not known or known[-1][0] != newest_day:
+    if not known or is_too_old(known[-1][0], newest_day):
         return None
     found, looked_at = [], range(max(0, len(known) - persistence.of), len(known))
     for at in looked_at:
@@ -102,6 +109,11 @@ def unusual(
         day, value = known[at]
         if value > above or (both_sides and value < below):
             found.append((day, value, middle))
-    if len(found) < persistence.days or found[-1][0] != newest_day:
+    if len(found) < persistence.days or found[-1][0] != known[-1][0]:
         return None
     return Unusual(tuple(found), len(looked_at))
+
+
+def is_too_old(day: date, newest_day: date) -> bool:
+    """Return whether the value of a day says nothing about a later day any more."""
+    return newest_day - day > timedelta(days=KEPT_DAYS)

@@ -29,13 +29,11 @@ class DueDelivery(NamedTuple):
 
 
 class PunctualityMonitor(ProjectMonitor):
-    """Raises an alert when a supplier is late again and again, and records for each run date who was late."""
+    """Raises an alert while a supplier is late again and again, and records for each run date who was late."""
 
     kind: Literal["punctuality"] = "punctuality"
     of: int = Field(default=28, ge=2, description="newest run dates that are counted")
-    late_days: int = Field(
-        default=5, ge=1, description="a feed that is late, and was so on that many of them, raises an alert"
-    )
+    late_days: int = Field(default=5, ge=1, description="a feed that was late on that many of them raises an alert")
 
     def run(self, watch: ProjectWatch) -> Findings:
         """Compare when deliveries came with when they were due, for each run date."""
@@ -46,25 +44,32 @@ class PunctualityMonitor(ProjectMonitor):
         return Findings(alerts=tuple(alerts), feed_days=tuple(measured))
 
     def _alerts(self, watch: ProjectWatch, found: Mapping[date, list[FeedDay]], run_date: date) -> Iterator[Alert]:
-        """Yield an alert for each supplier of which a feed is late too often as of a run date."""
+        """Yield an alert for each supplier of which a feed was late too often as of a run date.
+
+        It does not matter whether it is late that day: otherwise its incident would be over after each punctual one.
+        """
 
         def late(feed: str, newest: int, oldest: int) -> int:
             days = (run_date - timedelta(days=n) for n in range(newest, oldest))
             return sum(each.late for day in days for each in found.get(day, ()) if each.feed == feed)
 
-        sentences: dict[str, list[str]] = {}
-        for each in found[run_date]:
-            count = late(each.feed, 0, self.of)
-            if each.late and count >= self.late_days:
-                sentences.setdefault(each.supplier, []).append(
-                    f"feed {each.feed} was late on {count} of the newest {self.of} run dates, and on "
-                    f"{late(each.feed, self.of, 2 * self.of)} of the {self.of} before"
-                )
-        for supplier, lines in sorted(sentences.items()):
+        if run_date not in watch.watermarks:
+            return
+        counts: dict[str, dict[str, int]] = {}
+        for name, feed in watch.project.feeds.items():
+            if (count := late(name, 0, self.of)) >= self.late_days:
+                counts.setdefault(feed.supplier or name, {})[name] = count
+        for supplier, of_feeds in sorted(counts.items()):
+            lines = [
+                f"feed {name} was late on {count} of the newest {self.of} run dates, and on "
+                f"{late(name, self.of, 2 * self.of)} of the {self.of} before"
+                for name, count in of_feeds.items()
+            ]
             yield Alert(
                 subject=supplier,
                 rule=RULE,
                 day=run_date,
+                badness=max(of_feeds.values()),
                 sentence=(
                     f"{supplier} of {watch.project.name}: {'; '.join(lines)}. View supplier_punctuality has the "
                     f"figures for the supplier. Owner: {watch.project.owner}. "
@@ -74,7 +79,14 @@ class PunctualityMonitor(ProjectMonitor):
 
 
 def due_on(project: Project, run_date: date) -> Iterator[DueDelivery]:
-    """Yield the deliveries that a run date is the first to need, as far as they are due by its cutoff.
+    """Yield the deliveries that a run date is the first to need, as far as they are due by its cutoff."""
+    for each in needed_on(project, run_date):
+        if each.file_day >= project.first_day and project.feeds[each.feed].has_file_on(each.file_day):
+            yield each
+
+
+def needed_on(project: Project, run_date: date) -> Iterator[DueDelivery]:
+    """Yield for each feed of days the newest day that a run date needs, whether or not the feed has a file of it.
 
     An optional feed that arrives after the cutoff was due on the run date before.
     """
@@ -83,10 +95,8 @@ def due_on(project: Project, run_date: date) -> Iterator[DueDelivery]:
             continue
         later = not feed.required and feed.arrives is not None and feed.arrives > project.cutoff
         needed_by = run_date - timedelta(days=int(later))
-        day = feed.needed_day(needed_by)
-        if day >= project.first_day and feed.has_file_on(day):
-            at = feed.arrives if later and feed.arrives is not None else project.cutoff
-            yield DueDelivery(name, day, project.at(needed_by, at))
+        at = feed.arrives if later and feed.arrives is not None else project.cutoff
+        yield DueDelivery(name, feed.needed_day(needed_by), project.at(needed_by, at))
 
 
 def feed_days(watch: ProjectWatch, run_date: date) -> Iterator[FeedDay]:

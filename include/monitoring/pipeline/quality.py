@@ -13,7 +13,7 @@ from pydantic import Field
 from include.core.records import Alert
 from include.monitoring.pipeline.base import DeliveryQuality, ProjectMonitor, ProjectWatch
 from include.monitoring.pipeline.history import Persistence, unusual
-from include.monitoring.pipeline.punctuality import due_on
+from include.monitoring.pipeline.punctuality import needed_on
 from include.monitoring.records import Findings
 
 RULE = "quality_trend"
@@ -30,12 +30,12 @@ class QualityMonitor(Persistence, ProjectMonitor):
     min_expectations: int = Field(default=2, ge=1, description="so many more failed expectations are unusual")
 
     def run(self, watch: ProjectWatch) -> Findings:
-        """Compare the newest day of each feed, as of each run date, with the days before."""
+        """Compare the newest delivery of each feed, as of each run date, with the days before."""
         found = [
             alert
             for run_date in watch.interval.days
             if run_date in watch.watermarks
-            for due in due_on(watch.project, run_date)
+            for due in needed_on(watch.project, run_date)
             if (alert := self._alert(watch, due.feed, due.file_day, run_date))
         ]
         return Findings(alerts=tuple(found))

@@ -104,7 +104,9 @@ def test_only_what_persists_up_to_the_newest_day_is_unusual(newest: list[float],
     values = [(FIRST + timedelta(days=n), value) for n, value in enumerate([1.0] * 28 + newest)]
     result = unusual(values, values[-1][0], Persistence(), times=2, floor=1)
     assert (result is not None) is found
-    assert unusual(values, values[-1][0] + timedelta(days=1), Persistence(), times=2, floor=1) is None
+    for days, kept in ((1, found), (7, found), (8, False)):  # days without a value say nothing, for a week
+        later = values[-1][0] + timedelta(days=days)
+        assert (unusual(values, later, Persistence(), times=2, floor=1) is not None) is kept
 
 
 def test_a_short_history_judges_nothing() -> None:
@@ -187,7 +189,8 @@ EARLY = datetime(2026, 1, 1, tzinfo=UTC)
     [
         (range(5), True),
         (range(4), False),
-        (range(1, 6), False),  # not late today
+        (range(1, 6), True),  # it is over when it is late less often, not after one punctual day
+        (range(24, 29), False),
         ((0, 1, 2, 3, 28), False),  # 28 run dates ago does not count
         ((0, 1, 2, 3, 27), True),
     ],
@@ -200,6 +203,7 @@ def test_a_supplier_that_is_late_again_and_again_raises_an_alert(
     assert [(alert.rule, alert.day) for alert in found] == ([("supplier_late", RUN_DATE)] if raised else [])
     if raised:
         assert "feed sailings was late on 5 of the newest 28 run dates" in found[0].sentence
+        assert found[0].badness == 5
 
 
 def test_only_what_the_record_of_the_run_date_knew_counts(project: Project) -> None:
@@ -252,6 +256,16 @@ def test_a_feed_with_more_invalid_rows_for_three_days_raises_an_alert(
 ) -> None:
     found = alerts(QualityMonitor(), validated(project, quarantined))
     assert [(alert.subject, alert.rule) for alert in found] == ([("sailings", "quality_trend")] if raised else [])
+
+
+def test_the_alert_of_a_feed_lasts_over_days_without_a_file(project: Project) -> None:
+    sailings = project.feeds["sailings"].model_copy(update={"days": "mon-fri"})
+    weekly = project.model_copy(update={"feeds": {**project.feeds, "sailings": sailings}})
+    watch = validated(weekly, [5] * 25 + [60] * 3)
+    later = RUN_DATE + timedelta(days=1)
+    for run_date in (RUN_DATE, later):
+        found = replace(watch, interval=Interval.of(run_date), watermarks={run_date: 999})
+        assert [alert.subject for alert in alerts(QualityMonitor(), found)] == ["sailings"]
 
 
 def test_failed_expectations_have_a_trend_too(project: Project) -> None:
