@@ -39,7 +39,8 @@ class Message(Record):
     Attributes:
         key: names the message for good: a second one with the same key is not stored, and it is sent as the header
             `Idempotency-Key`. Made with `key_of`.
-        kind: what the message is about: task_failed, run_failed, alerts, question or champion_changed.
+        kind: what the message is about: task_failed, run_failed, alerts, recovered, question, watch, champion_changed
+            or test.
         channel: what the content is: `chat` is a text. The connection says how it is delivered.
         destination: the name of the connection with the address, which is a secret.
         payload: the text (`text`), and what the message is about: `project`, `model`, `owner`, `severity`, and of some
