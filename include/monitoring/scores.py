@@ -51,12 +51,12 @@ class ScoresMonitor(Persistence, Monitor):
         )
 
     def _sentences(self, known: Sequence[ScoreHealth], newest_day: date) -> Iterator[str]:
-        *before, newest = [None, *(each for each in known if each.day <= newest_day)]
-        if newest is None or is_too_old(newest.day, newest_day):
+        days = [each for each in known if each.day <= newest_day]
+        if not days or is_too_old(days[-1].day, newest_day):
             return
-        history = [each for each in before if each is not None][-self.history :]
-        varied = [each for each in history if each.distinct_scores > 1]
-        if newest.distinct_scores == 1 and len(varied) * 2 > len(history):
+        newest, before = days[-1], days[:-1][-self.history :]
+        varied = [each for each in before if each.distinct_scores > 1]
+        if newest.distinct_scores == 1 and len(varied) * 2 > len(before):
             yield f"all {newest.rows:,} scores of {newest.day} are equal"
             return
         for words, values in (

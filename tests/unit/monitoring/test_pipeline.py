@@ -384,6 +384,12 @@ def test_scores_that_become_equal_or_saturated_raise_an_alert(
             assert "are 0 or 1 to nine digits" in found.sentence
 
 
+def test_scores_that_are_equal_stay_so_over_a_day_without_any() -> None:
+    known = health([0.01] * 29 + [1.0], [900] * 29 + [1])
+    for days, raised in ((1, True), (6, True), (8, False)):
+        assert (ScoresMonitor()._alert(LATE, known, RUN_DATE + timedelta(days=days)) is not None) is raised
+
+
 LATE: MonitoredModel = load_model("late_ferry").monitored
 
 
