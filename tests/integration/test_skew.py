@@ -60,7 +60,7 @@ class Killed(BaseException):
     """The end of a process."""
 
 
-def _kill(*_: Any) -> None:
+def _kill(*_: Any, **__: Any) -> None:
     raise Killed
 
 
