@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -50,17 +51,21 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     are not those that it was measured from is measured again. So runs in any order end the same, and a repeated run
     changes nothing. Freshness and rules are as of each run date, and count no later days. An alert is raised once a run
     date while its rule is broken; its incident is sent once, and recovers on the first run date without it.
+
+    Raises:
+        Exception: that of the first monitor that failed, when the alerts of all others are raised.
     """
     prepared_days = postgres.freshness.read_preparations(settings, project.name, until=interval.end)
-    found, alerts = [], list[Alert]()
+    found, alerts, trying = list[Findings](), list[Alert](), _Trying()
     for model in (load_model(name) for name in model_names(project.name)):
         watch = open_watch(project, model, interval, settings, prepared_days)
-        of_model = [each.run(watch) for each in model.all_monitors if not isinstance(each, SkewMonitor)]
+        own = [each for each in model.all_monitors if not isinstance(each, SkewMonitor)]
+        of_model = [one for each in own for one in trying.run(f"{each.kind} of {model.name}", partial(each.run, watch))]
         days, rows = sum(each.days for each in of_model), sum(each.rows for each in of_model)
         log.info("%s: %d days measured, %d rows", model.name, days, rows)
         found += of_model
         alerts += alerts_about(model, of_model)
-    of_pipeline = watch_pipeline(project, interval, settings)
+    of_pipeline = watch_pipeline(project, interval, settings, trying.run)
     found += of_pipeline
     alerts += [alert for each in of_pipeline for alert in each.alerts]
     freshness = [
@@ -72,12 +77,41 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     postgres.freshness.record_freshness(settings, project.name, freshness)
     postgres.pipeline.record_feed_days(settings, project.name, [day for each in found for day in each.feed_days])
     alerts = with_causes(project, settings, alerts)
+    # What a monitor that failed would have found is not known, so no incident is over because of this run.
+    looked = () if trying.errors else interval.days
+    raised = postgres.alerts.raise_alerts(settings, project.name, alerts, scope=SCOPE, looked=looked)
+    trying.require_none_failed()
     return Monitored(
         interval=interval,
         rows=sum(each.rows for each in found),
         days=sum(each.days for each in found),
-        alerts=postgres.alerts.raise_alerts(settings, project.name, alerts, scope=SCOPE, looked=interval.days),
+        alerts=raised,
     )
+
+
+class _Trying:
+    """Runs monitors one by one. One that fails does not keep the alerts of the others back."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, Exception] = {}
+
+    def run(self, name: str, monitor: Callable[[], Findings]) -> Sequence[Findings]:
+        """Return what a monitor finds; nothing if it fails."""
+        try:
+            return [monitor()]
+        except Exception as error:
+            log.exception("Monitor %s failed; the others go on.", name)
+            self.errors[name] = error
+            return []
+
+    def require_none_failed(self) -> None:
+        """Raise the error of the first monitor that failed, when everything else is recorded."""
+        for error in self.errors.values():
+            error.add_note(
+                f"Monitors that failed: {', '.join(self.errors)}. What the others found is recorded, and their alerts "
+                "are in the outbox. It is safe to run the step again."
+            )
+            raise error
 
 
 def alerts_about(model: Model, found: Sequence[Findings]) -> list[Alert]:
