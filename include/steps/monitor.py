@@ -165,9 +165,9 @@ class _Watch(Watch):
     def skew_checks(self, days: Interval) -> list[SkewCheck]:
         return postgres.skew.read_checks(self.settings, self.model.name, days)
 
-    def compare(self, declared: Comparison) -> None:
+    def compare(self, declared: Comparison, since: date) -> None:
         try:
-            days = compare_champions(self.project, self.declared, self.settings, declared)
+            days = compare_champions(self.project, self.declared, self.settings, declared, since)
         except MlflowException as error:  # the other monitors do not need MLflow
             log.warning("%s is compared with former champions by the next run: %s", self.model.name, error)
         else:
