@@ -29,7 +29,8 @@ from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
 from include.monitoring.causes import late_feeds, name_causes
-from include.monitoring.degradation import Ages, ComparedDay, Comparison
+from include.monitoring.degradation import Ages, ComparedDay, Comparison, DegradationMonitor
+from include.monitoring.drift import DriftMonitor
 from include.monitoring.drift_summary import Summarised
 from include.monitoring.performance import PerformanceMonitor
 from include.monitoring.records import DayValue, Findings, Preparation, Punctuality, ScoreHealth
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 
 SCOPE = "monitor"
 """Whose looks decide whether a cause is gone: `incident_looks`."""
+
+SLOW = (DriftMonitor, DegradationMonitor)
+"""Monitors that read tables and load versions, for long in the first run. The alerts of the others do not wait."""
 
 
 def monitor(project: Project, interval: Interval, settings: Settings) -> Monitored:
@@ -56,18 +60,44 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
         Exception: that of the first monitor that failed, when the alerts of all others are raised.
     """
     prepared_days = postgres.freshness.read_preparations(settings, project.name, until=interval.end)
-    found, alerts, trying = list[Findings](), list[Alert](), _Trying()
-    for model in (load_model(name) for name in model_names(project.name)):
-        watch = open_watch(project, model, interval, settings, prepared_days)
-        own = [each for each in model.all_monitors if not isinstance(each, SkewMonitor)]
-        of_model = [one for each in own for one in trying.run(f"{each.kind} of {model.name}", partial(each.run, watch))]
-        days, rows = sum(each.days for each in of_model), sum(each.rows for each in of_model)
-        log.info("%s: %d days measured, %d rows", model.name, days, rows)
-        found += of_model
-        alerts += alerts_about(model, of_model)
+    models, trying = [load_model(name) for name in model_names(project.name)], _Trying()
+
+    def run_monitors(*, slow: bool) -> tuple[list[Findings], list[Alert]]:
+        found, alerts = list[Findings](), list[Alert]()
+        for model in models:
+            watch = open_watch(project, model, interval, settings, prepared_days)
+            kinds = [each for each in model.all_monitors if not isinstance(each, SkewMonitor)]
+            own = {f"{each.kind} of {model.name}": each for each in kinds if isinstance(each, SLOW) == slow}
+            of_model = [one for name, each in own.items() for one in trying.run(name, partial(each.run, watch))]
+            found += of_model
+            alerts += alerts_about(model, of_model)
+        return found, alerts
+
+    found, alerts = run_monitors(slow=False)
     of_pipeline = watch_pipeline(project, interval, settings, trying.run)
     found += of_pipeline
     alerts += [alert for each in of_pipeline for alert in each.alerts]
+    _record_freshness(project, interval, settings, prepared_days, found)
+    alerts = with_causes(project, settings, alerts)
+    raised = postgres.alerts.raise_alerts(settings, project.name, alerts, scope=SCOPE)
+    also, more = run_monitors(slow=True)
+    # What a monitor that failed would have found is not known, so no incident is over because of this run.
+    looked = () if trying.errors else interval.days
+    raised += postgres.alerts.raise_alerts(settings, project.name, [*alerts, *more], scope=SCOPE, looked=looked)
+    trying.require_none_failed()
+    rows, days = sum(each.rows for each in [*found, *also]), sum(each.days for each in found)
+    log.info("%s: %d days measured, %d rows", project.name, days, rows)
+    return Monitored(interval=interval, rows=rows, days=days, alerts=raised)
+
+
+def _record_freshness(
+    project: Project,
+    interval: Interval,
+    settings: Settings,
+    prepared_days: Mapping[date, Preparation],
+    found: Sequence[Findings],
+) -> None:
+    """Record how fresh tables, scores and deliveries are."""
     freshness = [
         *_tables(project, interval, prepared_days, settings),
         *(fresh for each in found for fresh in each.freshness),
@@ -76,17 +106,6 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
         log.log(logging.WARNING if fresh.late else logging.INFO, "%s", fresh.sentence)
     postgres.freshness.record_freshness(settings, project.name, freshness)
     postgres.pipeline.record_feed_days(settings, project.name, [day for each in found for day in each.feed_days])
-    alerts = with_causes(project, settings, alerts)
-    # What a monitor that failed would have found is not known, so no incident is over because of this run.
-    looked = () if trying.errors else interval.days
-    raised = postgres.alerts.raise_alerts(settings, project.name, alerts, scope=SCOPE, looked=looked)
-    trying.require_none_failed()
-    return Monitored(
-        interval=interval,
-        rows=sum(each.rows for each in found),
-        days=sum(each.days for each in found),
-        alerts=raised,
-    )
 
 
 class _Trying:

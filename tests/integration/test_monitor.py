@@ -416,6 +416,25 @@ def test_a_monitor_that_fails_holds_no_alert_of_the_others_back_and_fails_the_st
     assert monitor(ferries, Interval.of(NEXT), prepared_days).alerts == ()
 
 
+def test_a_step_that_is_killed_in_a_slow_monitor_has_raised_the_alerts_of_the_others(
+    prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run of drift and degradation takes long; late scores must not wait for it."""
+    live(prepared_days, ferries, DAY, NEXT)
+    published(prepared_days, DAY, ferries.at(DAY, time(9)))
+
+    def killed(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(DriftMonitor, "run", killed)
+        monitor(ferries, Interval.of(NEXT), prepared_days)
+    assert alerts(prepared_days) == [(NEXT, "late_ferry", "scores_late")]
+    assert scores(prepared_days, NEXT)[2] is True
+    assert monitor(ferries, Interval.of(NEXT), prepared_days).alerts == ()
+    assert execute(prepared_days, "SELECT day FROM incident_looks") == [(NEXT,)]
+
+
 def test_a_day_published_in_time_is_not_late_after_it_is_published_again(
     prepared_days: Settings, ferries: Project, late: Model
 ) -> None:
