@@ -24,6 +24,8 @@ the outbox. What a receiver does not take now, the DAG `outbox` sends later.
   measured again only when its scores or outcomes changed, and no alert is sent twice.
 - **If a day is not measured yet:** its scores were published after this run, for example by a backfill of many days.
   The next run measures it; so does this run after you clear it.
+- **If `monitor` fails:** the end of its error names the monitors that failed. The alerts of all others are raised; the
+  DAG `outbox` sends them within minutes. No incident counts as over until a run of `monitor` succeeds.
 - **If `skew` fails:** nothing else waits for it. What it did not check, the run of the next day does, for a week.
 - **If it waits:** the log of `wait_for_features` names the day that `{name}_prepare` has not finished.
 - **If `<model>.retrain` is skipped:** no training is asked for; its log says why. View `retraining_requests`.

@@ -34,6 +34,9 @@ MAKE_ONE = "python -c 'import secrets; print(secrets.token_hex(32))'"
 HASH = re.compile(r"[0-9a-f]{32}")
 """The form of a hashed identifier."""
 
+PROTECTED = f"{HASH.pattern}|{SEALED}"
+"""A regular expression that finds protected data in a text: a hash of an identifier, alone or as a part, or a seal."""
+
 
 @dataclass(frozen=True)
 class HashKey:

@@ -121,6 +121,11 @@ class DriftSource:
         """Freeze the edges of what has none yet, by the earliest champion that has it."""
         there = postgres.drift.read_edges(self.settings, self.model.name)
         inputs = [name for name in (*self.model.numeric, *self.model.categorical) if (INPUT, name) not in there]
+        if (
+            inputs
+        ):  # what the newest champion lacks no champion needs, and asking all of them would take long each night
+            known = self._columns(training[champions[-1]])
+            inputs = [name for name in inputs if known is None or name in known]
         for version in champions:
             found: dict[tuple[str, str], Edges] = {}
             if inputs:
@@ -131,6 +136,14 @@ class DriftSource:
             postgres.drift.freeze_edges(self.settings, self.model.name, version, found)
             if not inputs:
                 break
+
+    def _columns(self, days: Interval) -> list[str] | None:
+        """Return the columns of the features of the newest of some days; None if none is prepared, or it is gone."""
+        features = postgres.days.read_features(self.settings, self.project.name, days)
+        try:
+            return self._scan(features[max(features)].version).collect_schema().names() if features else None
+        except (DataError, FileNotFoundError):
+            return None
 
     def _edges_of_inputs(self, names: list[str], days: Interval) -> dict[tuple[str, str], Edges]:
         features = postgres.days.read_features(self.settings, self.project.name, days)
@@ -192,7 +205,8 @@ class DriftSource:
                 log.warning("%s: the inputs of %s are not summarised: %s", self.model.name, day, error)
             return made
 
-        return postgres.drift.replace_summaries(self.settings, self.model.name, INPUT, digests, summarise)
+        empty = [day for day in days if day not in digests]
+        return postgres.drift.replace_summaries(self.settings, self.model.name, INPUT, digests, summarise, empty=empty)
 
     def _read(
         self, day: date, ref: TableRef, names: list[str], step: int = 1, by: tuple[str, ...] = ()
@@ -230,7 +244,10 @@ class DriftSource:
             rows = postgres.drift.read_scores(self.settings, self.project, batches[day].batch_id, self.slices)
             return dict(summarise_day(rows, PREDICTION, own, self.slices, self.min_rows))
 
-        return postgres.drift.replace_summaries(self.settings, self.model.name, PREDICTION, digests, summarise)
+        empty = [day for day in days if day not in digests]
+        return postgres.drift.replace_summaries(
+            self.settings, self.model.name, PREDICTION, digests, summarise, empty=empty
+        )
 
     def _summarise_outcomes(
         self, edges: Mapping[tuple[str, str], Edges], wide: Interval, days: list[date]
@@ -250,7 +267,10 @@ class DriftSource:
             rows = postgres.drift.read_outcomes(self.settings, self.project.name, name, Interval.of(day))
             return dict(summarise_day(rows.rename({VALUE: name}), OUTCOME, own, (), self.min_rows))
 
-        made = postgres.drift.replace_summaries(self.settings, self.model.name, OUTCOME, digests, summarise)
+        empty = [day for day in by_day if day not in digests]
+        made = postgres.drift.replace_summaries(
+            self.settings, self.model.name, OUTCOME, digests, summarise, empty=empty
+        )
         return [feed.first_run_date(day) for day in made]
 
     def _by_run_date(self, wide: Interval) -> dict[WatchedSeries, dict[date, Summary]]:

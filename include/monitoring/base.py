@@ -68,8 +68,8 @@ class Watch(ABC):
         """Return the checks of the batches of these run dates that are published, in order of days."""
 
     @abstractmethod
-    def compare(self, declared: "Comparison") -> None:
-        """Measure champion, former champions and dummy baseline on each published day whose basis changed."""
+    def compare(self, declared: "Comparison", since: date) -> None:
+        """Measure champion, former champions and dummy baseline on each published day from `since` on that changed."""
 
     @abstractmethod
     def compared_days(self, *, since: date) -> "list[ComparedDay]":

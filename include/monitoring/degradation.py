@@ -122,9 +122,11 @@ class DegradationMonitor(Monitor):
     def run(self, watch: Watch) -> Findings:
         """Compare what is new, then apply the rules to each run date."""
         slices = watch.slices if self.slices is None else self.slices
-        watch.compare(Comparison(self.last, self.rows, slices))
         days = watch.interval.days
-        compared = watch.compared_days(since=days[0] - timedelta(days=self._history_days))
+        # Older days say nothing to a rule, and would cost the first run of an installation hours.
+        since = watch.outcome_feed.needed_day(days[0]) - timedelta(days=self._reach_days - 1)
+        watch.compare(Comparison(self.last, self.rows, slices), since)
+        compared = watch.compared_days(since=since)
         metric = _CALIBRATED_BY.get(watch.model.problem_type)
         level = watch.measured_days(metric, 1) if metric else []
         scale = watch.measured_days("mae", 1) if metric == "mean_error" else []
@@ -254,9 +256,9 @@ class DegradationMonitor(Monitor):
         )
 
     @property
-    def _history_days(self) -> int:
-        """Days before a run date that the rules look at, with room for outcomes that come late."""
-        return max(self.window_days, 7 * self.trend_weeks) + 366
+    def _reach_days(self) -> int:
+        """Days that the rules look at, the newest one that a run date can know included."""
+        return max(self.window_days, 7 * self.trend_weeks)
 
     def _window(self, compared: Sequence[ComparedDay], until: date) -> list[ComparedDay]:
         start = until - timedelta(days=self.window_days - 1)

@@ -106,13 +106,15 @@ class Measured:
     @classmethod
     def of(cls, known: Summarised) -> "Measured":
         """Compare all days that there are summaries of, up to the newest run date."""
-        start = min((min(days) for days in known.days.values() if days), default=min(known.run_dates))
+        import numpy as np
+
+        start = min([*known.run_dates, *(min(days) for days in known.days.values() if days)])
         count = (max(known.run_dates) - start).days + 1
         sizes = {series: known.edges[series.role, series.feature].size for series in known.days}
         days = {series: Days.of(found, start, count, sizes[series]) for series, found in known.days.items()}
         inputs = [each for series, each in days.items() if series.role == ROWS.role and series.slice == ALL]
         if inputs:
-            rows = inputs[0].rows
+            rows = np.maximum.reduce([each.rows for each in inputs])  # a feature can be new, or gone
             none = rows * 0
             days[ROWS] = Days(rows[:, None], rows, none, none, none, none * math.nan, none * math.nan)
         return cls(known, start, days)

@@ -23,6 +23,8 @@ BINS = 20
 TAILS = (*(n / 4 for n in range(1, 9)), *(n / 2 for n in range(5, 13)))
 TOP_LABELS = 50
 """Labels with a count of their own, the most frequent of the training data; the others are counted together."""
+MAX_SLICE_VALUES = 100
+"""Values of a slice that are summarised on a day, those with the most rows."""
 MIN_DISTINCT = 20
 """A day with fewer distinct values has no fingerprint, because an honest next day can have the same values."""
 
@@ -83,7 +85,10 @@ class Edges:
         known = np.sort(values[np.isfinite(values)])
         if not known.size:
             return cls(edges=(0.0,))
-        distinct, deviation = np.unique(known), float(known.std())
+        with np.errstate(over="ignore", invalid="ignore"):
+            distinct, deviation = np.unique(known), float(known.std())
+        if not math.isfinite(deviation):  # values near the greatest number
+            deviation = 0.0
         low, high = float(known[0]), float(np.nextafter(known[-1], np.inf))
         discrete = distinct.size <= BINS
         quantiles = np.quantile(known, np.linspace(0, 1, BINS + 1))
@@ -112,11 +117,17 @@ class Edges:
 
     @classmethod
     def of_labels(cls, values: "pl.Series") -> Self:
-        """Freeze the most frequent labels, of equally frequent ones the first in the alphabet."""
+        """Freeze the most frequent labels, of equally frequent ones the first in the alphabet.
+
+        Labels with the hash of an identifier get no count of their own: edges are kept for ever, and neither an erasure
+        nor a new hash key changes them.
+        """
         import polars as pl
 
-        counted = values.drop_nulls().cast(pl.String).str.slice(0, MAX_VALUE_CHARACTERS).value_counts(name="rows")
-        counted.columns = ["label", "rows"]
+        from include.core.personal import PROTECTED
+
+        texts = values.cast(pl.String).str.slice(0, MAX_VALUE_CHARACTERS).alias("label").drop_nulls()
+        counted = texts.filter(~texts.str.contains(PROTECTED)).value_counts(name="rows")
         top = counted.sort(["rows", "label"], descending=[True, False]).head(TOP_LABELS)
         return cls(labels=tuple(sorted(top["label"].to_list())))
 
@@ -194,8 +205,8 @@ def _of_numbers(values: "pl.Series", edges: Edges) -> Summary:
 def _of_labels(values: "pl.Series", edges: Edges) -> Summary:
     import polars as pl
 
-    texts = values.cast(pl.String).str.slice(0, MAX_VALUE_CHARACTERS)
-    counted = dict(texts.drop_nulls().value_counts().iter_rows())
+    texts = values.cast(pl.String).str.slice(0, MAX_VALUE_CHARACTERS).alias("label")
+    counted = dict(texts.drop_nulls().value_counts(name="rows").iter_rows())
     counts = [counted.get(label, 0) for label in edges.labels]
     missing = texts.null_count()
     return Summary(texts.len(), missing, (*counts, texts.len() - missing - sum(counts)))
@@ -227,17 +238,26 @@ def summarise_day(
         role: input, prediction or outcome.
         edges: of each column.
         slices: columns by which rows are looked at, too. One that the rows lack is left out.
-        min_rows: a value of a slice with fewer rows is left out.
+        min_rows: a value of a slice with fewer rows is left out. So are those after the `MAX_SLICE_VALUES` largest, and
+            hashes of identifiers, which an erasure would have to remove.
     """
     import polars as pl
+
+    from include.core.personal import PROTECTED
 
     parts = [(ALL, ALL, rows)]
     for column in slices:
         if column in rows.columns:
             texts = pl.col(column).cast(pl.String).fill_null(NO_VALUE).str.slice(0, MAX_VALUE_CHARACTERS)
-            of_value = rows.with_columns(__slice=texts).partition_by("__slice", as_dict=True)
-            parts += [(column, str(value), part) for (value,), part in sorted(of_value.items())
-                      if part.height >= min_rows]  # fmt: skip
+            of_value = (
+                rows
+                .with_columns(__slice=texts)
+                .filter(~pl.col("__slice").str.contains(PROTECTED))
+                .partition_by("__slice", as_dict=True)
+            )
+            enough = [each for each in sorted(of_value.items()) if each[1].height >= min_rows]
+            largest = sorted(enough, key=lambda each: -each[1].height)[:MAX_SLICE_VALUES]
+            parts += [(column, str(value), part) for (value,), part in sorted(largest)]
     for column, value, part in parts:
         for name in edges:
             if name != column:  # a slice has one value only

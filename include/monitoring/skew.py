@@ -191,7 +191,8 @@ def summarise(rows: "pl.DataFrame", numeric: Sequence[str], categorical: Sequenc
 
     found: dict[str, Any] = {}
     for name in numeric:
-        values = rows[name].cast(pl.Float64).drop_nulls().drop_nans()
+        values = rows[name].cast(pl.Float64).drop_nulls()
+        values = values.filter(values.is_finite())  # JSON has no infinite numbers
         found[name] = {"low": values.min(), "high": values.max()}
     for name in categorical:
         labels = rows[name].cast(pl.String).drop_nulls().unique()

@@ -7,7 +7,7 @@ is stored, so each day is measured once, on at most `rows` rows.
 
 import logging
 from datetime import date, timedelta
-from functools import cache, partial
+from functools import lru_cache, partial
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from include.core.errors import ActionRequiredError, DataError
 from include.core.horizons import KEY, with_horizon
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.names import features_table
+from include.core.personal import PROTECTED
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
@@ -31,13 +32,19 @@ log = logging.getLogger(__name__)
 MAX_VALUES = 100
 """Values of a slice that are measured, those with the most rows."""
 
+MAX_CHARACTERS = 200
+"""Values of a slice that begin with the same characters are one."""
+
+MAX_LOADED = 8
+"""Versions that are held in memory. Days are compared in order, so that those of a day before are still there."""
+
 MISSING = (ActionRequiredError, DataError, FileNotFoundError)
 """What is raised when a version or its features are not there, or cannot be used. Only that version is left out."""
 
 
-def compare_champions(project: Project, model: Model, settings: Settings, declared: Comparison) -> int:
-    """Measure each run date that is due; return how many there were. A killed run leaves whole blocks of days."""
-    due = postgres.comparisons.read_due(settings, project, model.monitored, declared)
+def compare_champions(project: Project, model: Model, settings: Settings, declared: Comparison, since: date) -> int:
+    """Measure each run date from `since` on that is due; return how many. A killed run leaves whole blocks of days."""
+    due = postgres.comparisons.read_due(settings, project, model.monitored, declared, since)
     comparing = _Comparing(project, model, settings, declared)
     for start in range(0, len(due), BLOCK_DAYS):
         part = due[start : start + BLOCK_DAYS]
@@ -64,7 +71,8 @@ class _Comparing:
     def __init__(self, project: Project, model: Model, settings: Settings, declared: Comparison) -> None:
         self.project, self.model, self.settings, self.declared = project, model, settings, declared
         self.tables, self.problem = Tables(settings), model.problem
-        self.loaded, self.constant = cache(self._load), cache(self._constant)
+        self.loaded = lru_cache(MAX_LOADED)(self._load)
+        self.constant = lru_cache(None)(self._constant)
 
     def of_day(self, due: DueComparison) -> list[ComparedDay]:
         """Return what is measured of a run date; nothing if no outcome is known."""
@@ -87,10 +95,12 @@ class _Comparing:
             found.append(measured(ALL, ALL, len(loss), float(loss.mean())))
             if place in (CHAMPION, DUMMY):
                 for column in self.declared.slices:
-                    by_value = rows.select(pl.col(column).alias("value"), loss=pl.Series(loss)).drop_nulls("value")
+                    values = pl.col(column).str.slice(0, MAX_CHARACTERS).alias("value")
+                    by_value = rows.select(values, loss=pl.Series(loss)).drop_nulls("value")
+                    by_value = by_value.filter(~pl.col("value").str.contains(PROTECTED))  # or `erase` would miss it
                     of_values = by_value.group_by("value").agg(pl.len().alias("rows"), pl.col("loss").mean())
                     largest = of_values.sort("rows", "value", descending=[True, False]).head(MAX_VALUES)
-                    found += [measured(column, value[:200], *each) for value, *each in largest.rows()]
+                    found += [measured(column, value, *each) for value, *each in largest.rows()]
         return found
 
     def _score(self, due: DueComparison, version: int, rows: pl.DataFrame) -> np.ndarray | None:
@@ -103,9 +113,14 @@ class _Comparing:
         if loaded is None:
             return None
         try:
-            score = loaded.predict(self._features(due.day, rows, loaded))
+            features = self._features(due.day, rows, loaded)
         except MISSING as error:
             log.warning("%s %s: former champion %d is left out: %s", self.model.name, due.day, version, error)
+            return None
+        try:
+            score = loaded.predict(features)
+        except Exception:  # an estimator of an older release may raise anything on the columns of today
+            log.exception("%s %s: former champion %d is left out.", self.model.name, due.day, version)
             return None
         return score if np.isfinite(score).all() else None
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -28,7 +29,8 @@ from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
 from include.monitoring.causes import late_feeds, name_causes
-from include.monitoring.degradation import Ages, ComparedDay, Comparison
+from include.monitoring.degradation import Ages, ComparedDay, Comparison, DegradationMonitor
+from include.monitoring.drift import DriftMonitor
 from include.monitoring.drift_summary import Summarised
 from include.monitoring.performance import PerformanceMonitor
 from include.monitoring.records import DayValue, Findings, Preparation, Punctuality, ScoreHealth
@@ -42,6 +44,9 @@ log = logging.getLogger(__name__)
 SCOPE = "monitor"
 """Whose looks decide whether a cause is gone: `incident_looks`."""
 
+SLOW = (DriftMonitor, DegradationMonitor)
+"""Monitors that read tables and load versions, for long in the first run. The alerts of the others do not wait."""
+
 
 def monitor(project: Project, interval: Interval, settings: Settings) -> Monitored:
     """Run the monitors of each model, and record how fresh tables are, for each run date of the interval.
@@ -50,19 +55,49 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     are not those that it was measured from is measured again. So runs in any order end the same, and a repeated run
     changes nothing. Freshness and rules are as of each run date, and count no later days. An alert is raised once a run
     date while its rule is broken; its incident is sent once, and recovers on the first run date without it.
+
+    Raises:
+        Exception: that of the first monitor that failed, when the alerts of all others are raised.
     """
     prepared_days = postgres.freshness.read_preparations(settings, project.name, until=interval.end)
-    found, alerts = [], list[Alert]()
-    for model in (load_model(name) for name in model_names(project.name)):
-        watch = open_watch(project, model, interval, settings, prepared_days)
-        of_model = [each.run(watch) for each in model.all_monitors if not isinstance(each, SkewMonitor)]
-        days, rows = sum(each.days for each in of_model), sum(each.rows for each in of_model)
-        log.info("%s: %d days measured, %d rows", model.name, days, rows)
-        found += of_model
-        alerts += alerts_about(model, of_model)
-    of_pipeline = watch_pipeline(project, interval, settings)
+    models, trying = [load_model(name) for name in model_names(project.name)], _Trying()
+
+    def run_monitors(*, slow: bool) -> tuple[list[Findings], list[Alert]]:
+        found, alerts = list[Findings](), list[Alert]()
+        for model in models:
+            watch = open_watch(project, model, interval, settings, prepared_days)
+            kinds = [each for each in model.all_monitors if not isinstance(each, SkewMonitor)]
+            own = {f"{each.kind} of {model.name}": each for each in kinds if isinstance(each, SLOW) == slow}
+            of_model = [one for name, each in own.items() for one in trying.run(name, partial(each.run, watch))]
+            found += of_model
+            alerts += alerts_about(model, of_model)
+        return found, alerts
+
+    found, alerts = run_monitors(slow=False)
+    of_pipeline = watch_pipeline(project, interval, settings, trying.run)
     found += of_pipeline
     alerts += [alert for each in of_pipeline for alert in each.alerts]
+    _record_freshness(project, interval, settings, prepared_days, found)
+    alerts = with_causes(project, settings, alerts)
+    raised = postgres.alerts.raise_alerts(settings, project.name, alerts, scope=SCOPE)
+    also, more = run_monitors(slow=True)
+    # What a monitor that failed would have found is not known, so no incident is over because of this run.
+    looked = () if trying.errors else interval.days
+    raised += postgres.alerts.raise_alerts(settings, project.name, [*alerts, *more], scope=SCOPE, looked=looked)
+    trying.require_none_failed()
+    rows, days = sum(each.rows for each in [*found, *also]), sum(each.days for each in found)
+    log.info("%s: %d days measured, %d rows", project.name, days, rows)
+    return Monitored(interval=interval, rows=rows, days=days, alerts=raised)
+
+
+def _record_freshness(
+    project: Project,
+    interval: Interval,
+    settings: Settings,
+    prepared_days: Mapping[date, Preparation],
+    found: Sequence[Findings],
+) -> None:
+    """Record how fresh tables, scores and deliveries are."""
     freshness = [
         *_tables(project, interval, prepared_days, settings),
         *(fresh for each in found for fresh in each.freshness),
@@ -71,13 +106,31 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
         log.log(logging.WARNING if fresh.late else logging.INFO, "%s", fresh.sentence)
     postgres.freshness.record_freshness(settings, project.name, freshness)
     postgres.pipeline.record_feed_days(settings, project.name, [day for each in found for day in each.feed_days])
-    alerts = with_causes(project, settings, alerts)
-    return Monitored(
-        interval=interval,
-        rows=sum(each.rows for each in found),
-        days=sum(each.days for each in found),
-        alerts=postgres.alerts.raise_alerts(settings, project.name, alerts, scope=SCOPE, looked=interval.days),
-    )
+
+
+class _Trying:
+    """Runs monitors one by one. One that fails does not keep the alerts of the others back."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, Exception] = {}
+
+    def run(self, name: str, monitor: Callable[[], Findings]) -> Sequence[Findings]:
+        """Return what a monitor finds; nothing if it fails."""
+        try:
+            return [monitor()]
+        except Exception as error:
+            log.exception("Monitor %s failed; the others go on.", name)
+            self.errors[name] = error
+            return []
+
+    def require_none_failed(self) -> None:
+        """Raise the error of the first monitor that failed, when everything else is recorded."""
+        for error in self.errors.values():
+            error.add_note(
+                f"Monitors that failed: {', '.join(self.errors)}. What the others found is recorded, and their alerts "
+                "are in the outbox. It is safe to run the step again."
+            )
+            raise error
 
 
 def alerts_about(model: Model, found: Sequence[Findings]) -> list[Alert]:
@@ -131,9 +184,9 @@ class _Watch(Watch):
     def skew_checks(self, days: Interval) -> list[SkewCheck]:
         return postgres.skew.read_checks(self.settings, self.model.name, days)
 
-    def compare(self, declared: Comparison) -> None:
+    def compare(self, declared: Comparison, since: date) -> None:
         try:
-            days = compare_champions(self.project, self.declared, self.settings, declared)
+            days = compare_champions(self.project, self.declared, self.settings, declared, since)
         except MlflowException as error:  # the other monitors do not need MLflow
             log.warning("%s is compared with former champions by the next run: %s", self.model.name, error)
         else:

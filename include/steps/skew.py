@@ -56,7 +56,8 @@ COMPARED = [name for name in PREDICTION_COLUMNS if name != "probabilities"]
 def skew(project: Project, interval: Interval, settings: Settings) -> Skewed:
     """Check each published batch that was not checked yet, of the run dates before those of the interval.
 
-    A check belongs to its batch and is recorded in one statement, so a repeated or killed run ends the same.
+    A check belongs to its batch and is recorded in one statement, so a repeated or killed run ends the same. One that
+    failed is made again by the runs of the next days.
     """
     models = [load_model(name) for name in model_names(project.name)]
     days = interval.shifted(start=-1 - LOOK_BACK_DAYS, end=-1)
@@ -147,6 +148,8 @@ class _Recomputing:
         """Return why a comparison would say nothing; empty if it says something."""
         batch, prepared = published.batch, self.prepared.get(published.batch.day)
         record = self.journal.records.get(batch.day)
+        if batch.rows == 0:
+            return "it has no rows"
         if self.pulled:
             return "its rows were pulled from another installation, which has the raw tables"
         if prepared is None or record is None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from include.config.loading import load_project
 from include.config.model import Model
-from include.core.errors import ActionRequiredError, ConfigError, DataError
+from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.names import features_table
 from include.core.settings import Settings
@@ -28,7 +28,7 @@ def summary_of_version(model: Model, version: int, loaded: LoadedModel, settings
     if found is None:
         try:
             found = _summarise(model, version, loaded, settings)
-        except (ActionRequiredError, ConfigError, DataError) as error:
+        except (ActionRequiredError, FileNotFoundError) as error:  # files of an old version of a table are gone
             log.warning("%s: the training rows of version %d are not known any more: %s", model.name, version, error)
             found = TrainingSummary(why=str(error))
         postgres.training_summaries.record_summary(settings, model.name, version, found)

@@ -1,10 +1,10 @@
 """A part of the step monitor: what monitors of the pipeline itself read of the shared database."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, partial
 
 import polars as pl
 
@@ -23,8 +23,12 @@ QUALITY_DAYS = 90
 """How far back the results of validation are read: the history of a rule, and days without deliveries."""
 
 
-def watch_pipeline(project: Project, interval: Interval, settings: Settings) -> list[Findings]:
-    """Run the monitors of the pipeline itself."""
+Running = Callable[[str, Callable[[], Findings]], Sequence[Findings]]
+"""Runs a monitor, which has a name for people, and returns what it finds; nothing if it fails."""
+
+
+def watch_pipeline(project: Project, interval: Interval, settings: Settings, running: Running) -> list[Findings]:
+    """Run the monitors of the pipeline itself, each by `running`."""
     if not isinstance(project, WatchedProject):
         return []
     known = read_journal(settings, project)
@@ -44,7 +48,8 @@ def watch_pipeline(project: Project, interval: Interval, settings: Settings) -> 
         settings,
         dict(known.deliveries.select("delivery_id", "sequence").iter_rows()),
     )
-    return [each.run(watch) for each in project.all_monitors]
+    found = (running(f"{each.kind} of {project.name}", partial(each.run, watch)) for each in project.all_monitors)
+    return [each for of_monitor in found for each in of_monitor]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from include.core.project import Project
 from include.core.records import Monitored
 from include.core.settings import Settings
 from include.io import postgres
+from include.monitoring.drift import DriftMonitor
 from include.monitoring.performance import PerformanceMonitor
+from include.monitoring.pipeline.steps import StepsMonitor
 from include.operations.decide import withdraw
 from include.steps import monitor as step
 from include.steps.monitor import monitor
@@ -391,6 +393,46 @@ def test_late_scores_are_reported_by_the_next_run_date(prepared_days: Settings, 
     assert scores(prepared_days, LATER)[:3] == (NEXT, 0, False)
     status = execute(prepared_days, "SELECT scores_late, freshness FROM model_status")
     assert status[0][0] is False and "published at 04:00 on 2013-03-02" in status[0][1]
+
+
+def test_a_monitor_that_fails_holds_no_alert_of_the_others_back_and_fails_the_step_at_the_end(
+    prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(prepared_days, ferries, DAY, NEXT)
+    published(prepared_days, DAY, ferries.at(DAY, time(9)))
+
+    def fails(*_: Any) -> Any:
+        raise ValueError("MLflow is down")
+
+    monkeypatch.setattr(DriftMonitor, "run", fails)
+    monkeypatch.setattr(StepsMonitor, "run", fails)
+    with pytest.raises(ValueError, match="MLflow is down") as error:
+        monitor(ferries, Interval.of(NEXT), prepared_days)
+    assert "drift of late_ferry, steps of ferries" in error.value.__notes__[0]
+    assert alerts(prepared_days) == [(NEXT, "late_ferry", "scores_late")]
+    assert scores(prepared_days, NEXT)[2] is True
+    assert execute(prepared_days, "SELECT day FROM incident_looks") == []  # so that nothing counts as recovered
+    monkeypatch.undo()
+    assert monitor(ferries, Interval.of(NEXT), prepared_days).alerts == ()
+
+
+def test_a_step_that_is_killed_in_a_slow_monitor_has_raised_the_alerts_of_the_others(
+    prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run of drift and degradation takes long; late scores must not wait for it."""
+    live(prepared_days, ferries, DAY, NEXT)
+    published(prepared_days, DAY, ferries.at(DAY, time(9)))
+
+    def killed(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(DriftMonitor, "run", killed)
+        monitor(ferries, Interval.of(NEXT), prepared_days)
+    assert alerts(prepared_days) == [(NEXT, "late_ferry", "scores_late")]
+    assert scores(prepared_days, NEXT)[2] is True
+    assert monitor(ferries, Interval.of(NEXT), prepared_days).alerts == ()
+    assert execute(prepared_days, "SELECT day FROM incident_looks") == [(NEXT,)]
 
 
 def test_a_day_published_in_time_is_not_late_after_it_is_published_again(

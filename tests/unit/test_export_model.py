@@ -260,6 +260,14 @@ def test_a_difference_just_over_the_tolerance_is_refused_and_the_row_is_named(on
         onnx.compared.require_equal(content, model, moved(3e-6), labels)
 
 
+def test_small_whole_numbers_and_flags_get_values_far_out_too(onnx: SimpleNamespace) -> None:
+    """`features.py` may give any number; 1e6 has no room in 16 bits."""
+    model = fitted({"kind": "linear"})
+    rows = frame().with_columns(constant=pl.lit(value=True), distance=pl.lit(7, pl.Int16))
+    made = onnx.compared.hard_rows(rows, model, {})
+    assert {-1e6, 0.0, 1e6} <= {*made["distance"]} & {*made["constant"]}
+
+
 def test_an_empty_label_is_refused_as_onnx_cannot_tell_it_from_a_missing_one(onnx: SimpleNamespace) -> None:
     rows = frame().with_columns(town=pl.col("town").replace("Bergen", ""))
     model = fitted({"kind": "linear"})

@@ -55,7 +55,9 @@ def scores_of(content: bytes, rows: pl.DataFrame, numeric: Sequence[str], catego
 
 def hard_rows(reference: pl.DataFrame, model: LoadedModel, labels: Mapping[str, Sequence[str]]) -> pl.DataFrame:
     """Return rows that are made of reference rows, with `__why`: what is special in each."""
-    few = reference.select(model.inputs).head(ROWS_A_COLUMN)
+    # As the model takes them: a whole number of 16 bits, or true and false, has no room for what is far out.
+    reference = reference.select(model.inputs).with_columns(pl.col(c).cast(pl.Float64) for c in model.numeric)
+    few = reference.head(ROWS_A_COLUMN)
     found = []
 
     def add(base: pl.DataFrame, column: str, values: pl.Series | None, why: str) -> None:
@@ -66,11 +68,10 @@ def hard_rows(reference: pl.DataFrame, model: LoadedModel, labels: Mapping[str, 
         add(few, column, None, "missing")
     for column in model.numeric:
         for value in FAR_OUT:
-            add(few, column, pl.Series([value] * few.height).cast(few.schema[column]), f"{value:g}")
+            add(few, column, pl.Series([value] * few.height), f"{value:g}")
     for column in model.categorical:
         known = [*labels.get(column, ()), UNSEEN]
-        rows = reference.select(model.inputs)
-        repeated = pl.concat([rows] * (len(known) // rows.height + 1)).head(len(known))
+        repeated = pl.concat([reference] * (len(known) // reference.height + 1)).head(len(known))
         add(repeated, column, pl.Series(known, dtype=pl.String), "with each known label and an unseen one")
     nothing = few.head(1).with_columns(pl.lit(None, few.schema[c]).alias(c) for c in model.inputs)
     found.append(nothing.with_columns(pl.lit("all columns missing").alias("__why")))

@@ -44,8 +44,10 @@ class DueComparison:
     digest: str
 
 
-def read_due(settings: Settings, project: Project, model: MonitoredModel, declared: Comparison) -> list[DueComparison]:
-    """Return the published run dates with outcomes that were not compared yet, or whose basis has changed since.
+def read_due(
+    settings: Settings, project: Project, model: MonitoredModel, declared: Comparison, since: date
+) -> list[DueComparison]:
+    """Return the published run dates from `since` on, with outcomes, that were not compared yet or whose basis changed.
 
     The basis is the published batch, the outcomes of its target days, the former champions and what is declared.
     """
@@ -61,7 +63,7 @@ def read_due(settings: Settings, project: Project, model: MonitoredModel, declar
                 outcome_days, (o.project == project.name) & (o.outcome == model.outcome) & target_days
             )
         )
-        .where(s.model == model.name)
+        .where(s.model == model.name, s.day >= since)
         .group_by(s.model, s.day, s.batch_id, b.model_version, b.horizon_days)
         .order_by(s.day)
     )

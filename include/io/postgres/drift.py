@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any
@@ -116,8 +116,10 @@ def replace_summaries(
     role: str,
     digests: Mapping[date, str],
     summarise: Callable[[date], Mapping[WatchedSeries, Summary]],
+    *,
+    empty: Collection[date] = (),
 ) -> list[date]:
-    """Summarise each day that has no summary with its digest yet, and return these days.
+    """Summarise each day that has no summary with its digest yet, and return the days whose summaries changed.
 
     Each day is committed by itself, so that a killed run goes on where it ended.
 
@@ -127,11 +129,18 @@ def replace_summaries(
         role: input, prediction or outcome.
         digests: of what each day is summarised from.
         summarise: returns the summaries of a day.
+        empty: days without values by now, such as one that was unpublished. What was summarised of them is removed.
     """
     d, made = drift_summaries.c, []
     before = sa.select(d.day, d.digest).where(d.model == model, d.role == role).distinct()
     with engine(settings).connect() as connection:
         there = {row.day: row.digest for row in connection.execute(before)}
+    if emptied := sorted(there.keys() & {*empty}):
+        with engine(settings).begin() as connection:
+            lock(connection, f"drift {model}")
+            of_days = (d.model == model) & (d.role == role) & d.day.in_(emptied)
+            connection.execute(sa.delete(drift_summaries).where(of_days))
+        made += emptied
     for day, digest in sorted(digests.items()):
         if there.get(day) == digest:
             continue

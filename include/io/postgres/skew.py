@@ -31,9 +31,13 @@ class PublishedBatch:
 
 
 def read_unchecked(settings: Settings, model: str, days: Interval) -> list[PublishedBatch]:
-    """Return the batches of these run dates that are published and not checked yet, in order of days."""
+    """Return the batches of these run dates that are published and not checked yet, in order of days.
+
+    A check that failed is made again: a missing key or a service that refused is no finding about the batch.
+    """
     s, b, c = published.c, batches.c, skew_checks.c
-    checked = sa.exists().where(c.model == s.model, c.day == s.day, c.batch_id == s.batch_id)
+    of_batch = (c.model == s.model) & (c.day == s.day) & (c.batch_id == s.batch_id)
+    checked = sa.exists().where(of_batch, c.state != "failed")
     statement = (
         sa
         .select(b.day, sa.cast(b.batch_id, sa.Text), b.model_version, b.rows, b.as_of, b.erased)
@@ -71,12 +75,22 @@ def read_sample(settings: Settings, batch: PublishedBatch, rows: int) -> pl.Data
 
 
 def record_checks(settings: Settings, model: str, checks: Sequence[SkewCheck]) -> None:
-    """Record checks in one transaction. A batch that another run checked meanwhile keeps that check."""
+    """Record checks in one transaction. What another run checked meanwhile stays, unless that check failed."""
     if not checks:
         return
     rows = [{**asdict(check), "model": model, "run_id": settings.run_id} for check in checks]
+    inserting, key = postgresql.insert(skew_checks), ("model", "day", "batch_id")
+    again = inserting.on_conflict_do_update(
+        index_elements=key,
+        set_={
+            **{each.name: inserting.excluded[each.name] for each in fields(SkewCheck) if each.name not in key},
+            "run_id": inserting.excluded.run_id,
+            "checked_at": sa.func.clock_timestamp(),
+        },
+        where=skew_checks.c.state == "failed",
+    )
     with engine(settings).begin() as connection:
-        connection.execute(postgresql.insert(skew_checks).on_conflict_do_nothing(), rows)
+        connection.execute(again, sorted(rows, key=lambda row: row["day"]))
 
 
 def read_checks(settings: Settings, model: str, days: Interval) -> list[SkewCheck]:

@@ -14,7 +14,16 @@ from include.config.loading import load_model, load_project
 from include.monitoring.drift import ROWS, DriftMonitor, Measured
 from include.monitoring.drift_alerts import DEARER, Drifted, find_alert, repeated_day, strengths
 from include.monitoring.drift_effects import Compared, Days, compare, judge
-from include.monitoring.drift_summary import Edges, Summarised, Summary, WatchedSeries, merge, summarise, summarise_day
+from include.monitoring.drift_summary import (
+    MAX_SLICE_VALUES,
+    Edges,
+    Summarised,
+    Summary,
+    WatchedSeries,
+    merge,
+    summarise,
+    summarise_day,
+)
 
 START, DAYS = date(2024, 1, 1), 120
 SERIES = WatchedSeries("input", "x")
@@ -91,6 +100,38 @@ def test_slices_with_too_few_rows_are_left_out() -> None:
     assert [(s.feature, s.slice_value, each.rows) for s, each in made.items()] == [
         ("x", "all", 3), ("pier", "all", 3), ("x", "N", 2),
     ]  # fmt: skip
+
+
+def test_at_most_so_many_values_of_a_slice_are_summarised_those_with_the_most_rows() -> None:
+    values = [str(n) for n in range(MAX_SLICE_VALUES + 5) for _ in range(1 + (n == MAX_SLICE_VALUES + 4))]
+    rows = pl.DataFrame({"x": [1.0] * len(values), "pier": values})
+    made = dict(summarise_day(rows, "input", {"x": Edges.of_numbers(np.array([1.0]))}, ["pier"], min_rows=1))
+    assert len(made) == 1 + MAX_SLICE_VALUES and made[WatchedSeries("input", "x", "pier", values[-1])].rows == 2
+
+
+def test_hashes_of_identifiers_are_stored_neither_as_labels_nor_as_slices() -> None:
+    """Edges are immutable, and neither `erase` nor `rehash` reads summaries."""
+    person = "0123456789abcdef" * 2
+    rows = pl.DataFrame({"x": ["a", person, f"{person}|7", "sealed:xyz"]})
+    edges = Edges.of_labels(rows["x"])
+    assert edges.labels == ("a",)
+    assert summarise(rows["x"], edges).counts == (1, 3)
+    made = dict(summarise_day(rows.with_columns(y=1.0, pier=rows["x"]), "input", {"y": EDGES}, ["pier"], min_rows=1))
+    assert {series.slice_value for series in made} == {"all", "a"}
+
+
+@pytest.mark.parametrize("name", ["rows", "count", "label"])
+def test_a_label_can_have_any_name(name: str) -> None:
+    edges = Edges.of_labels(pl.Series(name, ["b", "a", "a"]))
+    assert summarise(pl.Series(name, ["a", "c"]), edges) == Summary(2, 0, (1, 0, 1))
+
+
+@pytest.mark.parametrize("values", [[], [math.nan, math.inf], [1e308, -1e308, 1e308], [5.0]])
+def test_edges_of_any_numbers_count_all_values(values: list[float]) -> None:
+    edges = Edges.of_numbers(np.array(values))
+    assert all(map(math.isfinite, (*edges.edges, edges.center, edges.scale)))
+    found = summarise(pl.Series([0.0, 5.0, 1e308, None, math.nan, math.inf], dtype=pl.Float64), edges)
+    assert (found.rows, found.missing, sum(found.counts)) == (6, 3, 3) and edges.inside
 
 
 # --- effects ----------------------------------------------------------------------------------------------------------
@@ -203,6 +244,25 @@ def test_the_number_of_rows_is_watched_and_both_references_are_stored() -> None:
     assert set(rows) == {("(rows)", "weeks"), ("x", "weeks"), ("x", "training")}
     assert rows["x", "training"]["days"] == 7 and rows["x", "training"]["strength"] is None
     assert {row["model_version"] for row in rows.values()} == {7}
+
+
+def test_a_run_date_before_all_summaries_has_no_results() -> None:
+    """It must not be taken for one of the newest days."""
+    days = summaries(lambda day, x: np.repeat(x, 2) if day == DAYS - 1 else x)
+    early, newest = START - timedelta(days=1), START + timedelta(days=DAYS - 1)
+    measured = Measured.of(Summarised({("input", "x"): EDGES}, {SERIES: days}, {}, {}, [early, newest]))
+    assert measured.find(newest, 1) and measured.rows(newest)
+    assert not measured.find(early, 1) and not measured.rows(early)
+
+
+@pytest.mark.parametrize("known", ["new", "gone"])
+def test_the_number_of_rows_is_that_of_the_features_that_a_day_has(known: str) -> None:
+    days = summaries(lambda day, x: np.repeat(x, 2) if day == 100 else x)
+    run_date, cut = START + timedelta(days=100), START + timedelta(days=95)
+    some = {day: each for day, each in days.items() if (day >= cut) == (known == "new")}
+    edges = {("input", name): EDGES for name in ("a", "x")}
+    measured = Measured.of(Summarised(edges, {WatchedSeries("input", "a"): some, SERIES: days}, {}, {}, [run_date]))
+    assert [each.series for each in measured.find(run_date, 1)] == [ROWS]
 
 
 def test_slices_are_public_columns_of_the_entity() -> None:

@@ -17,7 +17,7 @@ from include.core.interval import Interval
 from include.core.records import Alert, Freshness
 from include.monitoring import AnyMonitor, Monitor
 from include.monitoring.base import Watch
-from include.monitoring.degradation import Ages, ComparedDay, Comparison
+from include.monitoring.degradation import Ages, ComparedDay, Comparison, DegradationMonitor
 from include.monitoring.freshness import FreshnessMonitor, is_live, late_alert
 from include.monitoring.performance import PerformanceMonitor, Rule
 from include.monitoring.records import DayValue, Findings, Preparation, Punctuality
@@ -261,6 +261,7 @@ class Recorded(Watch):
 
     values: Sequence[DayValue] = ()
     published: Punctuality | None = None
+    compared_since: list[date] = dataclasses.field(default_factory=list)
 
     def measure(self, slices: Sequence[str], min_rows: int, measure_day: Callable[..., Any]) -> tuple[int, int]:
         return len(self.values), 0
@@ -274,8 +275,8 @@ class Recorded(Watch):
     def skew_checks(self, days: Interval) -> list[SkewCheck]:
         return []
 
-    def compare(self, declared: Comparison) -> None:
-        return None
+    def compare(self, declared: Comparison, since: date) -> None:
+        self.compared_since.append(since)
 
     def compared_days(self, *, since: date) -> list[ComparedDay]:
         return []
@@ -300,6 +301,16 @@ def test_late_scores_are_recorded_and_reported_for_live_days_only(
     found = FreshnessMonitor().run(recorded(published=state(None), prepared_days=prepared))
     assert [fresh.late for fresh in found.freshness] == [True]
     assert len(found.alerts) == alerts
+
+
+@pytest.mark.parametrize(("weeks", "days"), [(12, 84), (6, 60)])
+def test_only_days_that_a_rule_looks_at_are_compared_with_former_champions(weeks: int, days: int) -> None:
+    """The first run of an installation with years of published days must not load a version for each of them."""
+    asked: list[date] = []
+    watch = recorded(compared_since=asked)
+    DegradationMonitor(window_days=60, trend_weeks=weeks).run(watch)
+    newest = watch.outcome_feed.needed_day(RUN)
+    assert asked == [newest - timedelta(days=days - 1)]
 
 
 class LevelMonitor(Monitor):

@@ -47,6 +47,14 @@ def test_last_bits_count_only_where_they_can_be_equal() -> None:
     assert difference(STORED, other, KEY, ["x"], exact=False)[1] == {"x": 2}
 
 
+def test_what_a_version_was_trained_on_is_valid_json_whatever_its_numbers() -> None:
+    trained = pl.DataFrame({"x": [1.0, float("inf"), float("nan"), None], "none": [None, None, None, None]})
+    assert summarise(trained, ["x", "none"], []) == {
+        "x": {"low": 1.0, "high": 1.0},
+        "none": {"low": None, "high": None},
+    }
+
+
 def test_what_training_did_not_have_is_a_share_of_the_rows() -> None:
     trained = pl.DataFrame({
         "x": [0.0, 10.0, None],
