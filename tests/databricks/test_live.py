@@ -54,7 +54,6 @@ def test_a_push_between_two_tasks_does_not_change_the_run_under_way(live: Live) 
     assert PRINCIPAL.split(":")[1] not in live.log(run_id)
 
 
-@pytest.mark.drill  # test_step.py has the error; this one has how Airflow shows it
 def test_a_missing_wheel_is_reported_with_the_command_to_type(live: Live) -> None:
     [taken_back] = DEPLOY.commands("Undo a deployment")
     live.type(taken_back, live.stack.cli_environment())
