@@ -42,16 +42,11 @@ class NotSentError(Exception):
 
 
 class Report(BaseNotifier):
-    """Send the message that `say` makes from the context of a task or a run."""
+    """Send what `say` makes from the context of a task or a run: a message, or a failure, which has an incident."""
 
-    def __init__(
-        self,
-        say: Callable[[Mapping[str, Any]], Message],
-        level: int = logging.ERROR,
-        find_failure: Callable[[Mapping[str, Any]], Failure] | None = None,
-    ) -> None:
+    def __init__(self, say: Callable[[Mapping[str, Any]], Message | Failure], level: int = logging.ERROR) -> None:
         super().__init__()
-        self.say, self.level, self.find_failure = say, level, find_failure
+        self.say, self.level = say, level
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         """Render nothing: there are no templates here, and the context of a timed-out run may have no renderer."""
@@ -62,9 +57,10 @@ class Report(BaseNotifier):
         Raises:
             NotSentError: it can be neither stored nor sent.
         """
-        message = self.say(context)
+        said = self.say(context)
+        failure = said if isinstance(said, Failure) else None
+        message = _unstored(said) if isinstance(said, Failure) else said
         log.log(self.level, "%s", message.payload["text"])
-        failure = self.find_failure(context) if self.find_failure else None
         if failure is not None and _is_stored(message, failure):
             return
         failed = []
@@ -228,16 +224,6 @@ def failed_run(context: Mapping[str, Any]) -> Failure:
     )
 
 
-def task_failed(context: Mapping[str, Any]) -> Message:
-    """Return the message for a failed task that is sent if its incident cannot be stored."""
-    return _unstored(failed_task(context))
-
-
-def run_failed(context: Mapping[str, Any]) -> Message:
-    """Return the message for a failed run that is sent if its incident cannot be stored."""
-    return _unstored(failed_run(context))
-
-
 def _affected(dag_id: str) -> Affected:
     """Return what a DAG is for. Whatever is wrong with the configs, the failure must still reach people."""
     try:
@@ -263,6 +249,7 @@ def _about(dag: Affected, context: Mapping[str, Any], *, done_by: str | None) ->
 
 
 def _unstored(failure: Failure) -> Message:
+    """Return the message about a failure that is sent if its incident cannot be stored."""
     today = datetime.now(UTC).date()
     incident = Incident(None, failure.project, failure.details, today, today)
     number = (failure.dag_id, failure.run_id, failure.task_id, failure.map_index, failure.try_number)
@@ -298,8 +285,8 @@ def ask_people(question: Any, address: str | None, context: Mapping[str, Any]) -
     ).notify(context)
 
 
-TASK_FAILED = Report(task_failed, find_failure=failed_task)
-RUN_FAILED = Report(run_failed, find_failure=failed_run)
+TASK_FAILED = Report(failed_task)
+RUN_FAILED = Report(failed_run)
 
 
 def _what(exception: BaseException | str | None) -> str:
