@@ -23,7 +23,7 @@ from bench.bare import make_features
 from include.config.loading import load_model
 from include.monitoring.drift import Measured, _sentence
 from include.monitoring.drift_alerts import Drifted, find_alert, strengths
-from include.monitoring.drift_effects import Compared, Days, judge
+from include.monitoring.drift_effects import Compared, Days, evaluate
 from include.monitoring.drift_summary import Edges, Summarised, Summary, WatchedSeries, summarise, summarise_day
 from include.projects.flights import simulate
 from include.projects.stores import simulate as stores
@@ -174,7 +174,7 @@ def found_after(
     for series, summaries in changed.items():
         edges = year.edges[series.feature]
         of_series = {**year.summarised.days[series], **summaries}
-        compared[series] = judge(
+        compared[series] = evaluate(
             Days.of(of_series, year.start, len(next(iter(compared.values())).stuck), edges.size), edges
         )
     over = strengths(compared)

@@ -16,7 +16,7 @@ from include.core.project import Project
 from include.core.records import Alert
 from include.monitoring.base import Monitor, Watch
 from include.monitoring.drift_alerts import LIMITS, REPLAYED_DAYS, Drifted, find_alert, repeated_day, strengths
-from include.monitoring.drift_effects import HISTORY_DAYS, WEEKS, WINDOWS, Compared, Days, compare, judge
+from include.monitoring.drift_effects import HISTORY_DAYS, WEEKS, WINDOWS, Compared, Days, compare, evaluate
 from include.monitoring.drift_summary import ALL, Edges, Summarised, WatchedSeries
 from include.monitoring.records import Findings, MonitoredModel
 from include.training.config import Training
@@ -99,7 +99,7 @@ class Measured:
     def __init__(self, known: Summarised, start: date, days: Mapping[WatchedSeries, Days]) -> None:
         self._known, self._start, self._days = known, start, days
         self.compared = {
-            series: judge(of_series, self._edges(series), rows=series == ROWS) for series, of_series in days.items()
+            series: evaluate(of_series, self._edges(series), rows=series == ROWS) for series, of_series in days.items()
         }
         self._strengths = strengths(self.compared) if self.compared else None
 

@@ -211,7 +211,7 @@ class Compared:
     stuck: "npt.NDArray[np.bool_]"
 
 
-def judge(days: Days, edges: Edges, *, rows: bool = False) -> Compared:
+def evaluate(days: Days, edges: Edges, *, rows: bool = False) -> Compared:
     """Compare each day of a series with the weeks before it.
 
     Args:

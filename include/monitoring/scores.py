@@ -23,7 +23,7 @@ class ScoresMonitor(Persistence, Monitor):
     """Raises an alert when all scores of a day are equal, or more of them are equal or saturated than before."""
 
     kind: Literal["scores"] = "scores"
-    min_rows: int = Field(default=100, ge=2, description="a day with fewer predictions is not judged")
+    min_rows: int = Field(default=100, ge=2, description="a day with fewer predictions is not compared")
     min_share: float = Field(
         default=0.1, gt=0, lt=1, description="a smaller difference in the share of rows is never unusual"
     )

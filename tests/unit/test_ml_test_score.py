@@ -19,7 +19,7 @@ from tools.ml_test_score.evidence import (
     Sources,
     read_results,
 )
-from tools.ml_test_score.rubric import RUBRIC, MlTest, judge, section_scores
+from tools.ml_test_score.rubric import RUBRIC, MlTest, evaluate, section_scores
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 REPOSITORY = Path(__file__).parents[2]
@@ -109,10 +109,10 @@ def _declared(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("test", "piece"), PIECES)
 def test_without_a_piece_of_evidence_the_score_is_lower(test: MlTest, piece: Piece, tmp_path: Path) -> None:
     found = whole(test)
-    before = judge(test, found)
+    before = evaluate(test, found)
     assert before.points == (1.0 if test.automatic else 0.5), before.why_not
     for world in falsified(found, piece, tmp_path):
-        after = judge(test, world)
+        after = evaluate(test, world)
         assert after.points < before.points and after.why_not
 
 
@@ -140,9 +140,9 @@ def test_each_test_and_page_that_is_named_exists() -> None:
 
 
 def test_the_score_is_that_of_the_weakest_section() -> None:
-    judged = [judge(test, whole(test)) for test in RUBRIC]
-    scores = section_scores(judged)
-    said = printed(judged, 80)
+    evaluated = [evaluate(test, whole(test)) for test in RUBRIC]
+    scores = section_scores(evaluated)
+    said = printed(evaluated, 80)
     assert f"ML Test Score: {min(scores.values()):g} (the weakest section" in " ".join(said.split())
     assert all(len(line) <= 80 for line in said.splitlines()[1:])
 

@@ -12,18 +12,18 @@ import typer
 
 from include.config.loading import load_model, model_names
 from tools.ml_test_score.evidence import Sources, changed_at
-from tools.ml_test_score.rubric import RUBRIC, SOURCE, Points, judge, meaning, section_scores
+from tools.ml_test_score.rubric import RUBRIC, SOURCE, Points, evaluate, meaning, section_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def printed(judged: list[Points], columns: int) -> str:
+def printed(evaluated: list[Points], columns: int) -> str:
     """Return the score as text: a block for each section, a line for each test and for each reason."""
     lines = [SOURCE]
-    scores = section_scores(judged)
+    scores = section_scores(evaluated)
     for section, score in scores.items():
-        lines += ["", f"{section}: {score:g} of {sum(each.test.section == section for each in judged)}"]
-        for each in judged:
+        lines += ["", f"{section}: {score:g} of {sum(each.test.section == section for each in evaluated)}"]
+        for each in evaluated:
             if each.test.section == section:
                 lines.append(f"  {each.points:3.1f}  {each.test.name}")
                 if each.points < 1:
@@ -69,7 +69,7 @@ def main() -> None:
         changed_at=changed_at,
         models=[load_model(name) for name in model_names()],
     )
-    typer.echo(printed([judge(test, found) for test in RUBRIC], min(shutil.get_terminal_size().columns, 120)))
+    typer.echo(printed([evaluate(test, found) for test in RUBRIC], min(shutil.get_terminal_size().columns, 120)))
 
 
 if __name__ == "__main__":

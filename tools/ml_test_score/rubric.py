@@ -43,7 +43,7 @@ class Points:
     why_not: tuple[str, ...]
 
 
-def judge(test: MlTest, found: Sources) -> Points:
+def evaluate(test: MlTest, found: Sources) -> Points:
     """Return the points of a test: a half for what is done by hand, another one if it also runs by itself."""
     by_hand, automatic = (
         [why for each in evidence if (why := each.why_not(found))] for evidence in (test.by_hand, test.automatic)
@@ -54,11 +54,11 @@ def judge(test: MlTest, found: Sources) -> Points:
     return Points(test, points, (*by_hand, *automatic, *([test.needs] if test.needs else [])))
 
 
-def section_scores(judged: list[Points]) -> dict[str, float]:
+def section_scores(evaluated: list[Points]) -> dict[str, float]:
     """Return the sum of points of each section, in the order of the rubric."""
     return {
         section: sum(each.points for each in of_section)
-        for section, of_section in groupby(judged, key=lambda each: each.test.section)
+        for section, of_section in groupby(evaluated, key=lambda each: each.test.section)
     }
 
 

@@ -52,10 +52,10 @@ class Apprise(Channel):
             "seconds": seconds,
         }
         answer = _ask(order, seconds)
-        return answer if isinstance(answer, Attempt) else judge(answer)
+        return answer if isinstance(answer, Attempt) else attempt_of(answer)
 
 
-def judge(answer: Mapping[str, Any]) -> Attempt:
+def attempt_of(answer: Mapping[str, Any]) -> Attempt:
     """Return what an answer of the process means.
 
     apprise says only that a service failed. The status of HTTP or SMTP is taken from its log, where a plugin writes it;

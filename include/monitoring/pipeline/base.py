@@ -136,7 +136,7 @@ class ProjectMonitor(Variant):
 def is_nightly(project: Project, run: StepRun) -> bool:
     """Return whether a run was that of its own run date: it started and ended between its cutoff and the next one.
 
-    The runs of a backfill compete for the machine and say nothing of a nightly run, so they are no history, nor judged.
+    The runs of a backfill compete for the machine and say nothing of a nightly run: neither compared nor history.
     """
     return project.cutoff_at(run.day) <= run.started_at and run.ended_at < project.cutoff_at(
         run.day + timedelta(days=1)

@@ -35,7 +35,7 @@ class Persistence(Config):
     days: int = Field(default=3, ge=1, description="so many unusual days raise an alert")
     of: int = Field(default=5, ge=1, description="newest days that are looked at")
     history: int = Field(default=28, ge=7, description="days before each of them that it is compared with")
-    min_history: int = Field(default=14, ge=3, description="with fewer days before it, a day is not judged")
+    min_history: int = Field(default=14, ge=3, description="with fewer days before it, a day is not compared")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

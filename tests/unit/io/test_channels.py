@@ -16,7 +16,7 @@ import pytest
 from include.core.errors import ActionRequiredError
 from include.core.outbox import Attempt, Message
 from include.io.channels import KINDS, channel_of
-from include.io.channels.apprise import judge
+from include.io.channels.apprise import attempt_of
 from include.io.channels.apprise_process import find_status
 from tests.receiver import Answer, Receiver, receiving
 
@@ -153,7 +153,7 @@ def test_what_a_webhook_answers_decides(receiver: Receiver, answer: Answer, atte
     ],
 )
 def test_the_status_in_the_log_of_apprise_decides(lines: list[str], attempt: Attempt) -> None:
-    assert judge({"sent": False, **find_status(lines)}) == attempt
+    assert attempt_of({"sent": False, **find_status(lines)}) == attempt
 
 
 def test_only_the_process_of_apprise_imports_it() -> None:

@@ -13,7 +13,7 @@ import pytest
 from include.config.loading import load_model, load_project
 from include.monitoring.drift import ROWS, DriftMonitor, Measured
 from include.monitoring.drift_alerts import DEARER, Drifted, find_alert, repeated_day, strengths
-from include.monitoring.drift_effects import Compared, Days, compare, judge
+from include.monitoring.drift_effects import Compared, Days, compare, evaluate
 from include.monitoring.drift_summary import (
     MAX_SLICE_VALUES,
     Edges,
@@ -44,12 +44,12 @@ def summaries(
     return {START + timedelta(days=n): summarise(pl.Series(x), EDGES) for n, x in made.items()}
 
 
-def judged(days: Mapping[date, Summary], edges: Edges = EDGES) -> Compared:
-    return judge(Days.of(days, START, DAYS, edges.size), edges)
+def evaluated(days: Mapping[date, Summary], edges: Edges = EDGES) -> Compared:
+    return evaluate(Days.of(days, START, DAYS, edges.size), edges)
 
 
 def found(days: Mapping[date, Summary], place: int, budget: float = 1) -> list[str]:
-    compared = {SERIES: judged(days)}
+    compared = {SERIES: evaluated(days)}
     return [each.why for each in find_alert(compared, strengths(compared), place, budget)]
 
 
@@ -162,7 +162,7 @@ def test_weekdays_and_a_slow_season_are_no_effect() -> None:
     def season(day: int, x: np.ndarray) -> np.ndarray:
         return x + 0.02 * day + 3 * (day % 7 >= 5)
 
-    compared = {SERIES: judged(summaries(season))}
+    compared = {SERIES: evaluated(summaries(season))}
     over = strengths(compared)
     assert [place for place in range(60, DAYS) if find_alert(compared, over, place, 1)] == []
 
@@ -201,8 +201,8 @@ def test_a_change_is_reported_once_and_again_only_if_it_grows() -> None:
 
 def test_an_alert_uses_up_the_budget_of_a_month() -> None:
     """A second feature changes two weeks later: by little it is no alert, and it is one with a larger budget."""
-    one = judged(summaries(lambda day, x: x + 3.0 * (day >= 90)))
-    small_change = judged(summaries(lambda day, x: x + 0.33 * (day >= 104)))
+    one = evaluated(summaries(lambda day, x: x + 3.0 * (day >= 90)))
+    small_change = evaluated(summaries(lambda day, x: x + 0.33 * (day >= 104)))
     compared = {SERIES: one, WatchedSeries("input", "y"): small_change}
     over = strengths(compared)
     assert 1 <= over[1, 104] < DEARER
@@ -217,7 +217,7 @@ def test_a_feature_that_follows_from_the_date_is_not_judged() -> None:
         START + timedelta(days=n): summarise(pl.Series([float(3 if n == 100 else n % 7)] * 50), weekday)
         for n in range(DAYS)
     }
-    assert strengths({SERIES: judged(days, weekday)})[0, 100] == 0
+    assert strengths({SERIES: evaluated(days, weekday)})[0, 100] == 0
 
 
 def test_a_day_is_delivered_twice_if_most_features_repeat() -> None:
