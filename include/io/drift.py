@@ -121,9 +121,8 @@ class DriftSource:
         """Freeze the edges of what has none yet, by the earliest champion that has it."""
         there = postgres.drift.read_edges(self.settings, self.model.name)
         inputs = [name for name in (*self.model.numeric, *self.model.categorical) if (INPUT, name) not in there]
-        if (
-            inputs
-        ):  # what the newest champion lacks no champion needs, and asking all of them would take long each night
+        if inputs:
+            # What the newest champion lacks, no champion needs; to ask all of them would take long each night.
             known = self._columns(training[champions[-1]])
             inputs = [name for name in inputs if known is None or name in known]
         for version in champions:
