@@ -234,6 +234,8 @@ def details_of(alert: Alert) -> Details:
         models=alert.models,
         badness=alert.badness,
     )
+    if alert.faulty:
+        return replace(details, subject=alert.faulty, what=alert.because)
     if not alert.late_feed:
         return details
     page = "docs/runbooks/alert-scores-late.md"
@@ -242,8 +244,8 @@ def details_of(alert: Alert) -> Details:
     )
 
 
-def merge_late(alerts: list[Alert]) -> dict[str, Details]:
-    """Map the key of each cause to what its incident says: alerts about late scores of one feed are one cause."""
+def merge_causes(alerts: list[Alert]) -> dict[str, Details]:
+    """Map the key of each cause to what its incident says: what one feed does to several models is one cause."""
     found: dict[str, Details] = {}
     effects: dict[str, list[str]] = {}
     for alert in alerts:
@@ -252,11 +254,12 @@ def merge_late(alerts: list[Alert]) -> dict[str, Details]:
         of_cause = effects.setdefault(details.cause, [])
         if details.effect not in of_cause:
             of_cause.append(details.effect)
-        if before and alert.late_feed:
+        if before and (alert.late_feed or alert.faulty):
             details = replace(
                 details,
                 what=before.what,
-                effect="; ".join(of_cause),
+                effect="; ".join([each for each in of_cause if each != NO_EFFECT] or of_cause),
+                owner=before.owner if details.owner == before.owner else "",
                 models=tuple(dict.fromkeys([*before.models, *details.models])),
                 severity=min(before.severity, details.severity, key=SEVERITIES.index),
             )

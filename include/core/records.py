@@ -677,7 +677,9 @@ class Alert(Record):
         badness: how bad it is, a number that grows, so that an update is sent when it is clearly worse.
         scored_day: the day of late scores.
         late_feed: the late feed that is their cause.
-        because: how late it is, in a sentence.
+        because: how late it is, in a sentence. Of drift: what changed.
+        drifted: columns of features and of feeds (`feed.column`) that changed, the worst first.
+        faulty: where the cause is, such as `feed sales` or `column price`, if models share it.
     """
 
     subject: str
@@ -693,6 +695,8 @@ class Alert(Record):
     scored_day: date | None = None
     late_feed: str | None = None
     because: Sentence = ""
+    drifted: tuple[str, ...] = ()
+    faulty: str = ""
 
 
 class Freshness(Record):

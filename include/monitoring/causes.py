@@ -1,11 +1,24 @@
-"""Which late feed is the cause of late scores, so that people get one message, and not one for each model. Pure."""
+"""Which feed is the cause of late scores or of drift, so that people get one message, not one for each model. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+import ast
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 
 from include.core.incidents import SCORES_LATE
 from include.core.project import Project
 from include.core.records import Alert
+
+ROWS_OF_ENTITIES = "(rows)"
+"""Stands for the number of rows among what drifted: they are those of the feed of the entities."""
+
+OUTCOME = "outcome "
+"""Begins the name of an outcome among what drifted."""
+
+WINDOWS = {"add_windows": r"\d+d", "add_lags": r"lag\d+"}
+"""The methods of `Feeds` that add columns of a feed, and how the names of these columns end."""
+OF_WINDOWS = ("by", "days", "ages")
 
 
 def late_feeds(
@@ -47,3 +60,99 @@ def _named(alert: Alert, late: Callable[[date], Mapping[str, str]]) -> Alert:
     if alert.rule != SCORES_LATE or alert.scored_day is None or not (feeds := late(alert.scored_day)):
         return alert
     return alert.model_copy(update={"late_feed": next(iter(feeds)), "because": "; ".join(feeds.values())})
+
+
+class Origins:
+    """The feed of each feature of a project, as far as names say it.
+
+    A feature is of a feed if a column of the feed has its name, or if `features.py` makes it with `add_windows` or
+    `add_lags`, or names it in a function that asks for one feed only
+    or is given one only. Of any other feature, the feed is not known.
+    """
+
+    def __init__(self, project: Project, features_code: str) -> None:
+        self._project = project
+        tree = ast.parse(features_code)
+        calls = [each for each in ast.walk(tree) if isinstance(each, ast.Call)]
+        self._patterns = [made for call in calls if (feed := self._feed_of(call)) for made in _made_by(call, feed)]
+        given: dict[str, set[str]] = {}
+        for call in calls:
+            if isinstance(call.func, ast.Name):
+                given.setdefault(call.func.id, set()).update(self._feeds_of(call.args))
+        for function in (each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)):
+            feeds = {*self._feeds_of(ast.walk(function)), *given.get(function.name, ())}
+            if len(feeds) == 1:
+                self._patterns += [(text, *feeds) for text in _texts(function)]
+
+    def of(self, column: str) -> str:
+        """Return `feed <name>` of what drifted; `column <name>` or `outcome <name>` if its feed is not known."""
+        if column == ROWS_OF_ENTITIES:
+            return f"feed {self._project.entity.feed}"
+        if column.startswith(OUTCOME):
+            return f"feed {self._project.outcomes[column.removeprefix(OUTCOME)].feed}"
+        feeds = [name for name, feed in self._project.feeds.items() if column in feed.kept]
+        feeds.sort(key=lambda name: name != self._project.entity.feed)
+        feeds += [feed for pattern, feed in self._patterns if re.fullmatch(pattern, column)]
+        return f"feed {feeds[0]}" if feeds else f"column {column}"
+
+    def _feeds_of(self, nodes: Iterable[ast.AST]) -> Iterator[str]:
+        return (feed for each in nodes if isinstance(each, ast.Call) and (feed := self._feed_of(each)))
+
+    def _feed_of(self, call: ast.Call) -> str | None:
+        """Return the feed that a call of a method of `Feeds` names."""
+        texts = [each.value for each in call.args if isinstance(each, ast.Constant)]
+        texts += [each.value.value for each in call.keywords if isinstance(each.value, ast.Constant)]
+        if not isinstance(call.func, ast.Attribute) or call.func.attr not in ("current", "history", *WINDOWS):
+            return None
+        return next((text for text in texts if isinstance(text, str) and text in self._project.feeds), None)
+
+
+def _made_by(call: ast.Call, feed: str) -> Iterator[tuple[str, str]]:
+    """Yield patterns of the columns that a call adds."""
+    assert isinstance(call.func, ast.Attribute)
+    if ends := WINDOWS.get(call.func.attr):
+        for each in call.keywords:
+            if each.arg and each.arg not in OF_WINDOWS:
+                yield rf"{re.escape(each.arg)}_\w+_{ends}", feed
+
+
+def _texts(function: ast.FunctionDef) -> Iterator[str]:
+    """Yield a pattern for each text of a function that can be the name of a column."""
+    inner = {id(part) for node in ast.walk(function) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(function):
+        if isinstance(node, ast.JoinedStr):
+            made = [re.escape(str(each.value)) if isinstance(each, ast.Constant) else r"\w+" for each in node.values]
+            if any(isinstance(each, ast.Constant) for each in node.values):
+                yield "".join(made)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+            yield re.escape(node.value)
+
+
+def name_faulty(alerts: Sequence[Alert], origins: Origins) -> list[Alert]:
+    """Return the alerts, those about drift with where its cause is.
+
+    Alerts of a run date that have a feed or a column in common are one cause: the feed of most of what drifted, else
+    the first column. It says what changed for each model once.
+    """
+    named = list(alerts)
+    groups: list[tuple[set[str], list[int]]] = []
+    for place, alert in enumerate(alerts):
+        if not alert.drifted:
+            continue
+        own, members = {f"{alert.day} {origins.of(each)}" for each in alert.drifted}, [place]
+        for group in [each for each in groups if each[0] & own]:
+            groups.remove(group)
+            own, members = own | group[0], [*group[1], *members]
+        groups.append((own, members))
+    for _, places in groups:
+        members = sorted((alerts[place] for place in places), key=lambda each: (each.tier, each.subject))
+        counts = Counter(origins.of(column) for each in members for column in each.drifted)
+        faulty = counts.most_common(1)[0][0]
+        changed: dict[str, list[str]] = {}
+        for each in members:
+            changed.setdefault(each.because, []).append(each.subject)
+        said = "; ".join(f"{', '.join(models)}: {because}" for because, models in changed.items())
+        what = f"drift of {faulty} on {members[0].day}, compared with the weeks before: {said}. Look at view drift"
+        for place in places:
+            named[place] = alerts[place].model_copy(update={"faulty": faulty, "because": what})
+    return named

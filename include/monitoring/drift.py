@@ -15,6 +15,7 @@ from include.core.errors import nearest
 from include.core.project import Project
 from include.core.records import Alert
 from include.monitoring.base import Monitor, Watch
+from include.monitoring.causes import OUTCOME, ROWS_OF_ENTITIES
 from include.monitoring.drift_alerts import LIMITS, REPLAYED_DAYS, Drifted, find_alert, repeated_day, strengths
 from include.monitoring.drift_effects import HISTORY_DAYS, WEEKS, WINDOWS, Compared, Days, compare, evaluate
 from include.monitoring.drift_summary import ALL, Edges, Summarised, WatchedSeries
@@ -22,7 +23,7 @@ from include.monitoring.records import Findings, MonitoredModel
 from include.training.config import Training
 
 RULE = "drift"
-ROWS = WatchedSeries("input", "(rows)")
+ROWS = WatchedSeries("input", ROWS_OF_ENTITIES)
 LISTED = 5
 """WatchedSeries that an alert names; the view has the others."""
 
@@ -81,16 +82,25 @@ class DriftMonitor(Monitor):
             lines.insert(0, f"the inputs have the values of {day - timedelta(days=ago)} again")
         if not lines:
             return None
+        said = "; ".join(lines)
+        of_series = [name for each in found if (name := _column_of(model, each.series))]
         return Alert(
             subject=model.name,
             rule=RULE,
             day=day,
+            drifted=tuple(dict.fromkeys([*of_series, *(model.numeric if ago else ())])),
+            because=said,
             effect="scores are published, but from inputs that are probably wrong" if is_wrong else "",
             sentence=(
                 f"{model.name}: drift on {day}, compared with the same weekdays of the {WEEKS} weeks before: "
-                f"{'; '.join(lines)}. Look at view drift. Owner: {model.owner}. Runbook: docs/runbooks/alert-drift.md"
+                f"{said}. Look at view drift. Owner: {model.owner}. Runbook: docs/runbooks/alert-drift.md"
             ),
         )
+
+
+def _column_of(model: MonitoredModel, series: WatchedSeries) -> str:
+    """Return what other models have in common with a series; empty for predictions, which no other model has."""
+    return {"input": series.feature, "outcome": f"{OUTCOME}{model.outcome}"}.get(series.role, "")
 
 
 class Measured:

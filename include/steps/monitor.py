@@ -28,7 +28,7 @@ from include.io.drift import DriftSource
 from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
-from include.monitoring.causes import late_feeds, name_causes
+from include.monitoring.causes import Origins, late_feeds, name_causes, name_faulty
 from include.monitoring.degradation import Ages, ComparedDay, Comparison, DegradationMonitor
 from include.monitoring.drift import DriftMonitor
 from include.monitoring.drift_summary import Summarised
@@ -81,6 +81,7 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     alerts = with_causes(project, settings, alerts)
     raised = postgres.alerts.raise_alerts(settings, project.name, alerts, scope=SCOPE)
     also, more = run_monitors(slow=True)
+    more = with_faulty_feeds(project, more)
     # What a monitor that failed would have found is not known, so no incident is over because of this run.
     looked = () if trying.errors else interval.days
     raised += postgres.alerts.raise_alerts(settings, project.name, [*alerts, *more], scope=SCOPE, looked=looked)
@@ -250,6 +251,18 @@ def with_causes(project: Project, settings: Settings, alerts: Sequence[Alert]) -
         return late_feeds(project, day, first_at, prepared.prepared_at if prepared else None)
 
     return name_causes(alerts, late)
+
+
+def with_faulty_feeds(project: Project, alerts: Sequence[Alert]) -> list[Alert]:
+    """Return the alerts, those about drift with the feed that models have in common, so that it is one incident."""
+    if not any(alert.drifted for alert in alerts):
+        return [*alerts]
+    try:
+        origins = Origins(project, (project.folder / "features.py").read_text(encoding="utf-8"))
+    except (OSError, SyntaxError) as error:  # the alerts do not need it
+        log.warning("%s: it is not known which features are of which feed: %s", project.name, error)
+        origins = Origins(project, "")
+    return name_faulty(alerts, origins)
 
 
 def _deliveries(project: Project, settings: Settings) -> tuple[dict[str, Sequence[date]], dict[str, Sequence[date]]]:

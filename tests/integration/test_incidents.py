@@ -295,6 +295,26 @@ def test_scores_that_are_late_because_of_a_failure_are_no_incident_of_their_own(
         assert read_incident(connection, 99) is None
 
 
+def test_a_feed_that_is_late_all_day_is_one_incident_that_is_updated(settings: Settings) -> None:
+    about = {"rule": "scores_late", "day": later(1), "sentence": "late", "scored_day": DAY, "effect": "a: no scores"}
+    late = Alert(subject="a", models=("a",), late_feed="sales", because="feed sales is late", **about)
+    raise_alerts(settings, "shop", [late], scope="monitor")  # as the watcher does when the scores are due
+    cause, last = failed("wait_for_files", models=("a", "b")), failed("", "shop_prepare", **RUN)
+    assert put(settings, cause, *WAITS, last) == [True, *[False] * 5]
+    look(settings, 1, late)  # the next run date knows that, too
+    look(settings, 2)
+    what = "feed sales is late; then shop_prepare.wait_for_files failed"
+    assert texts(settings) == ["[high] feed sales is late", f"[high, the day is not prepared] {what}"]
+    assert execute(settings, "SELECT rule, state, models, first_day FROM incidents") == [
+        ("not_prepared", "open", ["a", "b"], DAY)
+    ]
+    assert recover(settings, cause, *WAITS) == 1
+    assert texts(settings)[2:] == ["[recovered] 2013-03-01 of shop is not prepared"]
+    late_again = late.model_copy(update={"day": later(3), "scored_day": later(2)})
+    look(settings, 3, late_again)
+    assert texts(settings)[3:] == ["[high] feed sales is late"], "another day is another incident"
+
+
 # --- what people decide -----------------------------------------------------------------------------------------------
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from include.core.incidents import RUN_FAILED, Details, Episode, Failure, Incident
+from include.core.incidents import FEED_LATE, NOT_PREPARED, RUN_FAILED, Details, Episode, Failure, Incident
 from include.core.routes import SEVERITIES
 from include.io.postgres.connection import impatient_engine
 from include.io.postgres.incidents import RECORD, Cause, add_event, as_incident, lock_incidents, read_now, report, store
@@ -63,6 +63,8 @@ def put_failure(connection: sa.Connection, failure: Failure) -> int | None:
 
 def _open(connection: sa.Connection, failure: Failure, details: Details) -> int | None:
     """Open the incident of a failure, or open it again; return its message."""
+    if late := _late_feed(connection, failure, details):
+        return _continue_late(connection, late, failure, details)
     cause = Cause(failure.project, OF_TASKS, details.cause)
     newest = sa.select(incident_records).where(cause.condition).order_by(RECORD.id.desc()).limit(1)
     row = connection.execute(newest).one_or_none()
@@ -72,6 +74,46 @@ def _open(connection: sa.Connection, failure: Failure, details: Details) -> int 
     after = store(connection, cause, details, episode, before)
     _add_failure(connection, after, failure)
     return report(connection, before, after, failure.run_id, _as_day(failure.day))
+
+
+def _late_feed(connection: sa.Connection, failure: Failure, details: Details) -> Incident | None:
+    """Return the open incident of a late feed for whose missing scores a day that is not prepared is the reason."""
+    day = _as_day(failure.day)
+    if details.rule != NOT_PREPARED or day is None:
+        return None
+    noticed = day + timedelta(days=1)  # late scores of a day are an alert of the next run date
+    statement = sa.select(incident_records).where(
+        RECORD.project == failure.project,
+        RECORD.rule == FEED_LATE,
+        RECORD.recovered_day.is_(None),
+        RECORD.merged_into.is_(None),
+        RECORD.last_day == noticed,
+    )
+    row = connection.execute(statement.order_by(RECORD.id).limit(1)).one_or_none()
+    return as_incident(row) if row is not None else None
+
+
+def _continue_late(connection: sa.Connection, late: Incident, failure: Failure, details: Details) -> int | None:
+    """Make the incident of a late feed that of the day which is not prepared because of it; return its message.
+
+    It keeps its number and what people decided about it. From now on the success of the failed tasks decides whether it
+    is over, and late scores of the day follow from a failure that people know.
+    """
+    day = _as_day(failure.day) or late.first_day
+    details = replace(
+        details,
+        what=f"{late.details.what}; then {details.what}",
+        severity=min(details.severity, late.details.severity, key=SEVERITIES.index),
+        models=tuple(dict.fromkeys([*late.details.models, *details.models])),
+    )
+    cause = Cause(failure.project, OF_TASKS, details.cause)
+    moved = sa.update(incident_records).where(RECORD.id == late.id)
+    connection.execute(moved.values(scope=cause.scope, cause=cause.cause))
+    after = store(connection, cause, details, Episode(min(late.first_day, day), max(late.last_day, day)), late)
+    _add_failure(connection, after, failure)
+    is_sent = not failure.is_effect and not after.is_snoozed(read_now(connection))
+    why = "the day is not prepared"
+    return add_event(connection, after, "updated", failure.run_id, day=day, is_sent=is_sent, why=why)
 
 
 def _has_reported_task(connection: sa.Connection, failure: Failure) -> bool:

@@ -12,7 +12,7 @@ from datetime import date
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from include.core.incidents import NO_EFFECT, SCORES_LATE, Details, Episode, Incident, Seen, episodes, merge_late
+from include.core.incidents import NO_EFFECT, SCORES_LATE, Details, Episode, Incident, Seen, episodes, merge_causes
 from include.core.records import Alert
 from include.io.postgres.incident_failures import OF_TASKS
 from include.io.postgres.incidents import RECORD, Cause, as_incident, report, store
@@ -45,7 +45,7 @@ def look(
     own = [alert for alert in alerts if not _is_known_failure(connection, project, alert)]
     seen: dict[str, dict[date, Details]] = {}
     for day in sorted({alert.day for alert in own}):
-        for cause, details in merge_late([alert for alert in own if alert.day == day]).items():
+        for cause, details in merge_causes([alert for alert in own if alert.day == day]).items():
             seen.setdefault(cause, {})[day] = details
     _record_looks(connection, project, scope, days, seen, as_of_now=as_of_now)
     for cause in sorted({*seen, *_touched(connection, project, scope, days)}):

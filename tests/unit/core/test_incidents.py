@@ -15,7 +15,7 @@ from include.core.incidents import (
     details_of,
     duration,
     episodes,
-    merge_late,
+    merge_causes,
     news,
     severity_of,
     text_of,
@@ -183,7 +183,7 @@ def late(model: str, **more: Any) -> Alert:
 
 def test_late_scores_of_one_feed_are_one_cause_that_names_all_models() -> None:
     of_feed = {"late_feed": "sales", "because": "feed sales is late"}
-    found = merge_late([late("a", **of_feed), late("b", tier=1, **of_feed), late("c")])
+    found = merge_causes([late("a", **of_feed), late("b", tier=1, **of_feed), late("c")])
     by_feed, alone = found.values()
     assert (by_feed.rule, by_feed.subject, by_feed.what) == ("feed_late", "sales", "feed sales is late")
     assert (by_feed.models, by_feed.effect, by_feed.severity) == (("a", "b"), "a: no scores; b: no scores", "critical")
@@ -193,7 +193,7 @@ def test_late_scores_of_one_feed_are_one_cause_that_names_all_models() -> None:
 def test_what_readers_see_of_each_model_is_named_once_whatever_it_says() -> None:
     of_feed = {"late_feed": "sales", "because": "feed sales is late"}
     effects = [f"{model}: no scores of today; the newest are old" for model in ("a", "b", "c")]
-    [details] = merge_late([late(each[0], effect=each, **of_feed) for each in effects]).values()
+    [details] = merge_causes([late(each[0], effect=each, **of_feed) for each in effects]).values()
     assert details.effect == "; ".join(effects)
 
 
