@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import polars as pl
+from mlflow.exceptions import MlflowException
 
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, DataError
@@ -147,6 +148,11 @@ class _Comparing:
             loaded = registry.load(registry.get_version(self.model.name, version), digest, self.model)
         except MISSING as error:
             log.warning("%s: version %d cannot be loaded: %s", self.model.name, version, error)
+            return None
+        except MlflowException:  # it is down: the next run compares
+            raise
+        except Exception:  # a library of today may raise anything on the files of an older one
+            log.exception("%s: version %d cannot be loaded, and is left out.", self.model.name, version)
             return None
         own = (self.model.problem_type, tuple(self.model.quantiles), tuple(self.model.classes))
         declared = self.problem.kind in ("quantile", "multiclass")

@@ -140,7 +140,7 @@ class _Recomputing:
                 log.warning("%s %s: %s", each.model.name, batch.day, failed[batch.day])
                 check = replace(check, state="failed", why=failed[batch.day])
             else:
-                check = self._compare(each, check, built[batch.day].join(each.keys, on=KEY, how="semi").sort(KEY))
+                check = self._try_to_compare(each, check, built[batch.day])
             checks.setdefault(each.model.name, []).append(check)
         return checks
 
@@ -181,18 +181,27 @@ class _Recomputing:
         assert isinstance(rows, pl.DataFrame)
         return with_horizon(rows.lazy()).collect().sort(KEY)
 
+    def _try_to_compare(self, published: _Published, check: SkewCheck, built: pl.DataFrame) -> SkewCheck:
+        """Compare; whatever an estimator raises is a failed check of its model, and no other model is affected."""
+        try:
+            again = built.join(published.keys, on=KEY, how="semi").sort(KEY)
+            return self._compare(published, check, again)
+        except (ActionRequiredError, DataError) as error:
+            return replace(check, state="failed", why=str(error))
+        except Exception as error:  # an estimator may raise anything on the rows of today
+            log.exception("%s %s: the comparison failed; other models go on.", published.model.name, check.day)
+            why = f"{type(error).__name__}; its text is in the log of the step"
+            return replace(check, state="failed", why=why)
+
     def _compare(self, published: _Published, check: SkewCheck, again: pl.DataFrame) -> SkewCheck:
         """Compare what was built again with the stored features, and what it scores with what was published."""
         model, batch = published.model, published.batch
         prepared = self.prepared[batch.day]
-        try:
-            stored = self._stored(prepared, published.keys)
-            loaded = self._load(model, batch.model_version)
-            training_set.require_columns(model.name, loaded.inputs, again.columns, "the features that were built again")
-            of_score = again.with_columns(as_of=pl.lit(batch.as_of), features_version=pl.lit(0, pl.Int64))
-            scored = score_days(loaded, batch.model_version, of_score)
-        except (ActionRequiredError, DataError) as error:
-            return replace(check, state="failed", why=str(error))
+        stored = self._stored(prepared, published.keys)
+        loaded = self._load(model, batch.model_version)
+        training_set.require_columns(model.name, loaded.inputs, again.columns, "the features that were built again")
+        of_score = again.with_columns(as_of=pl.lit(batch.as_of), features_version=pl.lit(0, pl.Int64))
+        scored = score_days(loaded, batch.model_version, of_score)
         columns = [name for name in stored.columns if name not in (*KEY, "as_of", "data_view")]
         missing, features = difference(stored, again, KEY, columns, exact=self.exact)
         # Linear algebra on fewer rows at once differs in the last bits, so only a whole day is equal to the bit.
