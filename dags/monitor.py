@@ -1,6 +1,6 @@
 """`<project>_monitor`: record the outcomes that became known, measure the models with them, and send alerts."""
 
-from airflow.sdk import DAG, TaskGroup, dag, task
+from airflow.sdk import DAG, TaskGroup, dag, task, teardown
 
 from dags.alerts import send_waiting
 from dags.common import Json, describe, nightly, outcomes_asset, run_step, schedule
@@ -24,13 +24,14 @@ the outbox. What a receiver does not take now, the DAG `outbox` sends later.
   measured again only when its scores or outcomes changed, and no alert is sent twice.
 - **If a day is not measured yet:** its scores were published after this run, for example by a backfill of many days.
   The next run measures it; so does this run after you clear it.
-- **If `monitor` fails:** the end of its error names the monitors that failed. The alerts of all others are raised; the
-  DAG `outbox` sends them within minutes. No incident counts as over until a run of `monitor` succeeds.
+- **If `monitor` fails:** the end of its error names the monitors that failed. The alerts of all others are raised, and
+  `alert` sends them at once. No incident counts as over until a run of `monitor` succeeds.
 - **If `skew` fails:** nothing else waits for it. What it did not check, the run of the next day does, for a week.
 - **If it waits:** the log of `wait_for_features` names the day that `{name}_prepare` has not finished.
 - **If `<model>.retrain` is skipped:** no training is asked for; its log says why. View `retraining_requests`.
 - **If `alert` is skipped:** no message was due, or none can be sent now; its log says why.
 - **If `alert` fails:** the webhook refused messages for good, or did not accept them within a day. They were given up.
+  The run does not fail because of it.
 - **By hand:** `python -m include.cli outcomes --project {name} --start {last_day}`, then `monitor` likewise.
 - **Where to look:** views `predictions_with_outcomes`, `model_performance`, `model_status`, `freshness_status`,
   `incidents`, `skew`, `alert_history`, `outbox`.
@@ -60,7 +61,7 @@ def monitor(project: Project) -> DAG:
             """Measure the performance of all models and the freshness of tables; raise alerts by the rules."""
             return run_step("monitor", project, Interval.of(run_date(project)))
 
-        @task
+        @teardown  # it runs whatever failed before it, and the run fails with what failed
         def alert() -> int:
             """Send the messages that wait in the outbox; skipped when none can be sent."""
             return send_waiting(seconds=60)

@@ -94,6 +94,14 @@ def test_everything_is_built_from_validated_data(bag: Any, kind: str, chain: lis
             assert set(chain[:n]) <= upstream(dag, task), f"{dag.dag_id}: {task} must come after {chain[:n]}"
 
 
+def test_alerts_are_sent_although_what_found_them_failed_and_the_run_fails_with_it(bag: Any) -> None:
+    dag = bag.dags["ferries_monitor"]
+    alert = dag.get_task("alert")
+    assert (alert.trigger_rule, alert.upstream_task_ids) == ("all_done_setup_success", {"monitor"})
+    assert not [task for task in dag.tasks if task.is_setup], "without a setup, that is: whatever has failed"
+    assert alert.is_teardown and not alert.on_failure_fail_dagrun, "so `monitor` decides whether the run failed"
+
+
 def with_prices(project: Project) -> Project:
     """Return a project whose winds are rows of a database."""
     source = Sql(kind="sql", connection="shop_db", query="SELECT * FROM winds WHERE day = :day", immutable=True)
