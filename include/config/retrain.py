@@ -21,7 +21,10 @@ class Retrain(Config):
         min_length=1, description="alerts of drift, of degradation, or both", examples=[["on_drift", "on_degradation"]]
     )
     cool_down_days: int = Field(
-        default=7, ge=1, description="run dates after a request on which no training is asked for", examples=[14]
+        default=7,
+        ge=1,
+        description="run dates after a request whose training began on which no training is asked for",
+        examples=[14],
     )
 
     def reasons(self, alerts: Iterable[Alert], performance_rules: Collection[str]) -> list[Alert]:

@@ -9,6 +9,7 @@ A check belongs to one published batch and is made once, so runs in any order en
 is raised as of D + 1, as one about late predictions is.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from include.core.base import Sentence
+from include.core.personal import PROTECTED
 from include.core.records import Alert
 from include.monitoring.base import Monitor, Watch
 from include.monitoring.records import Findings, MonitoredModel
@@ -182,6 +184,8 @@ def difference(
 def summarise(rows: "pl.DataFrame", numeric: Sequence[str], categorical: Sequence[str]) -> dict[str, Any]:
     """Return what a version was trained on, by input: the least and the greatest number, or the labels as digests.
 
+    Labels with the hash of an identifier are left out, so neither an erasure nor a new hash key has to change them.
+
     Args:
         rows: the rows that it was fitted on and chosen by.
         numeric: the inputs that are numbers.
@@ -196,6 +200,7 @@ def summarise(rows: "pl.DataFrame", numeric: Sequence[str], categorical: Sequenc
         found[name] = {"low": values.min(), "high": values.max()}
     for name in categorical:
         labels = rows[name].cast(pl.String).drop_nulls().unique()
+        labels = labels.filter(~labels.str.contains(PROTECTED))
         found[name] = {"labels": sorted(map(label_digest, labels)) if len(labels) <= MAX_LABELS else None}
     return found
 
@@ -229,7 +234,11 @@ def unlike_training(summary: Mapping[str, Any], rows: "pl.DataFrame") -> Unlike:
             continue
         if (labels := trained.get("labels")) is not None:
             known, texts = set(labels), rows[name].cast(pl.String)
-            new = [label for label in texts.drop_nulls().unique() if label_digest(label) not in known]
+            new = [
+                label
+                for label in texts.drop_nulls().unique()
+                if label_digest(label) not in known and not re.search(PROTECTED, label)
+            ]
             unseen[name] = _share(texts.is_in(new))
         elif trained.get("low") is not None:
             values, low, high = rows[name].cast(pl.Float64), trained["low"], trained["high"]

@@ -18,7 +18,7 @@ def retrain(model: Model, interval: Interval, settings: Settings) -> Retrained:
     """Record a request for a training of the run date, once, and return its reason. The DAG starts the run.
 
     Nothing is asked for a run date whose next cutoff has passed: a backfill of old days starts no training. Nor is it
-    within `cool_down_days` of another request.
+    within `cool_down_days` of another request whose training began.
 
     Args:
         model: the model.
@@ -41,8 +41,7 @@ def retrain(model: Model, interval: Interval, settings: Settings) -> Retrained:
         settings, project.name, model.name, day, reasons=reasons, cool_down_days=cool_down
     )
     if why is None:
-        return nothing.model_copy(
-            update={"why_not": f"a training of {near} was asked for, and retrain.cool_down_days is {cool_down}"}
-        )
+        why_not = f"a training of {near} was asked for and began, and retrain.cool_down_days is {cool_down}"
+        return nothing.model_copy(update={"why_not": why_not})
     log.info("%s: a training of %s is asked for: %s", model.name, day, why)
     return nothing.model_copy(update={"rows": 1, "why": why})

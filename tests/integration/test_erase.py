@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 import pytest
@@ -28,7 +29,9 @@ from include.io import postgres
 from include.io.journal import restore
 from include.io.postgres import connection as product
 from include.io.postgres.predictions import batch_digest
+from include.io.postgres.training_summaries import TrainingSummary
 from include.io.tables import Scope, Tables
+from include.monitoring.skew import SkewCheck, label_digest
 from include.operations import erase as erasing
 from include.operations.check import check
 from include.operations.simulate import maker
@@ -446,6 +449,11 @@ def test_messages_about_the_person_are_scrubbed_with_the_owners_login(
     person, url = hashed(settings), sa.make_url(settings.database_url.get_secret_value())
     alert = Alert(subject=f"slice vessel={person}", rule="late", day=FEW.end, sentence=f'vessel "{person}" is late')
     postgres.alerts.raise_alerts(settings, project.name, [alert])
+    failed = SkewCheck(FEW.end, str(uuid4()), 1, state="failed", why=f"no category {person!r}")
+    postgres.skew.record_checks(settings, "late_ferry", [failed])
+    postgres.retrainings.request(settings, project.name, "late_ferry", FEW.end, reasons=[alert], cool_down_days=7)
+    labels = {"vessel": {"labels": [label_digest(person), label_digest("N1")]}, "hour": {"low": 1.0, "high": 2.0}}
+    postgres.training_summaries.record_summary(settings, "late_ferry", 1, TrainingSummary(inputs=labels))
     before = table(settings, "messages")["row"].to_list()
     owner = postgres.connection.engine(settings)
     with owner.begin() as connection:
@@ -463,6 +471,12 @@ def test_messages_about_the_person_are_scrubbed_with_the_owners_login(
             connection.execute(sa.text("DROP ROLE an_erasing_task"))
     assert (done.rows["messages"], done.rows["alerts"], done.left) == (1, 1, [])
     assert table(settings, "messages")["row"].to_list() == [row.replace(person, "(erased)") for row in before]
+    assert [done.rows[name] for name in ("skew_checks", "retrainings", "training_summaries")] == [1, 1, 1]
+    assert all("(erased)" in table(settings, name)["row"].item() for name in ("skew_checks", "retrainings"))
+    left = postgres.training_summaries.read_summary(settings, "late_ferry", 1)
+    assert left and left.inputs == {**labels, "vessel": {"labels": [label_digest("N1")]}}
+    with owner.begin() as connection, pytest.raises(sa.exc.InternalError):
+        connection.execute(sa.text("DELETE FROM retrainings"))
 
 
 def test_the_identifier_is_never_repeated(settings: Settings) -> None:

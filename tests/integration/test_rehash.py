@@ -31,6 +31,7 @@ from include.core.records import Alert, Evaluated, PreparedDay, Rehashed, Scored
 from include.core.settings import Settings
 from include.io import postgres, rewritten
 from include.io.journal import export, read_journal, restore
+from include.io.postgres.training_summaries import TrainingSummary
 from include.io.tables import Scope, Tables
 from include.operations import rehash as operation
 from include.operations.check import _batches
@@ -177,6 +178,8 @@ def test_after_a_rotation_all_is_as_if_both_keys_had_always_been_there(
     assert len(where_old(shop)) > 10  # what is looked for is there before
     sealed = rows_of(shop, "raw_drugstore__plan")["planned"].str.starts_with("sealed:").sum()
     assert sealed == 3
+    labels = {"customer": {"labels": ["0123456789abcdef"]}, "hour": {"low": 1.0, "high": 2.0}}
+    postgres.training_summaries.record_summary(shop, "sold_pieces", 1, TrainingSummary(inputs=labels))
 
     rotated = rehash(keyed(shop, RING), **WHO)
     after = keyed(shop, RING)
@@ -188,6 +191,8 @@ def test_after_a_rotation_all_is_as_if_both_keys_had_always_been_there(
         assert_same(after, always)
     assert where_old(after) == []
     assert list(_batches("sold_pieces", DAYS, after)) == []
+    summary = postgres.training_summaries.read_summary(after, "sold_pieces", 1)
+    assert summary and summary.inputs == {**labels, "customer": {"labels": None}}
 
     assert postgres.days.read_unprepared_days(after, project.name, DAYS) == DAYS.days
     assert set(read_journal(after, project).records) == set(DAYS.days)

@@ -1,6 +1,7 @@
 """retrain on a real PostgreSQL: one request for a run date, none within the cool-down, none for past days."""
 
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_a_training_is_asked_for_once_and_not_within_the_cool_down(
     first, again = (retrain(MONTHLY, Interval.of(DAY), settings) for _ in range(2))
     assert first.why == again.why == "degradation: slices: degradation: slices is broken"
     assert again.skipped is None, "a task that was killed before it started the run starts it now"
+    fitted(settings, DAY)
     for days, asked in ((6, False), (7, True)):
         later = DAY + timedelta(days=days)
         at(monkeypatch, PROJECT.at(later, time(4)))
@@ -49,6 +51,29 @@ def test_a_training_is_asked_for_once_and_not_within_the_cool_down(
         (DAY, ["degradation: slices"]),
         (DAY + timedelta(days=7), ["degradation: age"]),
     ]
+
+
+def fitted(settings: Settings, day: date) -> None:
+    moment = datetime(2013, 3, 1, tzinfo=UTC)
+    about: dict[str, Any] = {"state": "success", "started_at": moment, "ended_at": moment, "model": "late_ferry"}
+    postgres.audit.record_step(settings, "fit", PROJECT.name, Interval.of(day), **about)
+
+
+def test_a_request_whose_task_was_killed_before_it_started_the_run_blocks_no_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day_after = DAY + timedelta(days=1)
+    for day in (DAY, day_after):
+        at(monkeypatch, PROJECT.at(day, time(4)))
+        alert(settings, "degradation: slices", day)
+        # the process is killed here, so nothing starts the run
+        assert retrain(MONTHLY, Interval.of(day), settings).skipped is None, day
+    fitted(settings, day_after)
+    later = DAY + timedelta(days=2)
+    at(monkeypatch, PROJECT.at(later, time(4)))
+    alert(settings, "degradation: slices", later)
+    found = retrain(MONTHLY, Interval.of(later), settings)
+    assert found.skipped == "a training of 2013-03-02 was asked for and began, and retrain.cool_down_days is 7"
 
 
 def test_a_past_run_date_asks_for_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from include.core.errors import ActionRequiredError, LockTimeoutError, Unfinishe
 from include.core.feeds import HORIZON
 from include.core.project import Project
 from include.core.settings import DATABASE_OWNER_URL, Settings
-from include.io.postgres import schema
+from include.io.postgres import schema, training_summaries
 from include.io.postgres.connection import STEP, add_locks, engine, lock
 from include.io.postgres.migrations import roles
 from include.io.postgres.predictions import batch_digest, rows_digest, rows_of_batch
@@ -34,6 +34,7 @@ from include.io.postgres.schema import (
     prepared_days,
     quality_results,
 )
+from include.monitoring.skew import label_digest
 
 FINISHED = "finished"
 """The `place` of the row that says that an erasure is complete."""
@@ -46,6 +47,8 @@ SCRUBBED: dict[sa.Table, tuple[str, ...]] = {
     schema.incident_records: ("subject", "what", "effect"),
     schema.messages: ("subject", "payload"),
     schema.objects: ("why",),
+    schema.retrainings: ("why",),
+    schema.skew_checks: ("why", "signature"),
     quality_results: ("observed", "examples"),
     gate_results: ("subject", "sentence"),
 }
@@ -174,6 +177,7 @@ def count(
             project_entities(project).name: _count(connection, _of_entities(project, person)),
             "outcomes": _count(connection, _of_outcomes(project, person, known)),
             "performance_daily": _count(connection, _of_performance(models, person)),
+            "training_summaries": _count(connection, (schema.training_summaries, _had_labels(person))),
             **{table.name: _count(connection, _of_texts(table, names, person)) for table, names in SCRUBBED.items()},
         }
     return {name: number for name, number in found.items() if number}
@@ -215,6 +219,7 @@ def erase(
         _erase_outcomes(connection, project, person, known)
         connection.execute(sa.delete(performance_daily).where(_of_performance(models, person)[1]))
         _erase_examples(connection, project, quality)
+        training_summaries.forget_labels(connection, _digests(person))
         for table, names in SCRUBBED.items():
             if table.name in found:
                 _scrub(connection, table, names, person)
@@ -276,6 +281,14 @@ def _of_performance(models: Collection[str], person: Person) -> Part:
     return table, table.c.model.in_(list(models)) & _has(table.c.slice_value, person.hashes)
 
 
+def _digests(person: Person) -> list[str]:
+    return [label_digest(hashed) for hashed in person.hashes]
+
+
+def _had_labels(person: Person) -> sa.ColumnElement[bool]:
+    return training_summaries.having_labels(_digests(person))
+
+
 def _of_texts(table: sa.Table, names: Sequence[str], person: Person) -> Part:
     return table, sa.or_(*(_has(table.c[name], person.hashes) for name in names))
 
@@ -316,11 +329,16 @@ def _erase_examples(connection: sa.Connection, project: Project, lines: Mapping[
 
 
 def _scrub(connection: sa.Connection, table: sa.Table, names: Sequence[str], person: Person) -> None:
+    is_immutable = table is schema.retrainings
+    if is_immutable:
+        connection.execute(sa.text(f"ALTER TABLE {table.name} DISABLE TRIGGER refuse_change"))
     for name in names:
         for needle in person.hashes:
             replaced = sa.func.replace(sa.cast(table.c[name], sa.Text), needle, ERASED)
             values = {name: sa.cast(replaced, table.c[name].type)}
             connection.execute(sa.update(table).where(_has(table.c[name], [needle])).values(values))
+    if is_immutable:
+        connection.execute(sa.text(f"ALTER TABLE {table.name} ENABLE TRIGGER refuse_change"))
 
 
 def search(url: str, needles: Iterable[str], *, besides: Collection[str] = ()) -> dict[str, int]:

@@ -21,7 +21,7 @@ from include.core.project import Project
 from include.core.rehash import entity_ids, has_hashed_key
 from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import DATABASE_OWNER_URL, Settings
-from include.io.postgres import schema
+from include.io.postgres import schema, training_summaries
 from include.io.postgres.connection import LOCK_TIMEOUT, add_locks, engine, lock
 from include.io.postgres.journal import JournalWriter
 from include.io.postgres.predictions import batch_digest, rows_digest, rows_of_batch
@@ -193,6 +193,7 @@ def finish(
     with engine(settings.as_owner() if keyed else settings).begin() as connection:
         for project in keyed:
             changed += _hash_rows(connection, project, hashed, batch_id)
+        training_summaries.drop_labels(connection, names)
         connection.execute(sa.delete(schema.prepared_days).where(schema.prepared_days.c.project.in_(names)))
         enter(connection, settings, names, found, by, why)
     return changed

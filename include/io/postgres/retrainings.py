@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from include.core.records import Alert
 from include.core.settings import Settings
 from include.io.postgres.connection import engine, lock
-from include.io.postgres.schema import alerts, retrainings
+from include.io.postgres.schema import alerts, retrainings, step_runs
 
 
 def read_alerts(settings: Settings, project: str, model: str, day: date) -> list[Alert]:
@@ -26,6 +26,8 @@ def request(
 ) -> tuple[str | None, date | None]:
     """Ask for a training of a run date, once.
 
+    Only a request whose training began counts for the cool-down: the task of a request can end before it starts a run.
+
     Returns:
         Why it was asked for, by this run or an earlier one; and if it was not, the day of the request that is too near.
     """
@@ -33,8 +35,14 @@ def request(
     near = timedelta(days=cool_down_days)
     with engine(settings).begin() as connection:
         lock(connection, f"retrain {model}")
+        began = sa.exists().where(
+            step_runs.c.model == model,
+            step_runs.c.step == "fit",
+            step_runs.c.interval_start <= table.day,
+            step_runs.c.interval_end >= table.day,
+        )
         statement = sa.select(table.day, table.why).where(
-            table.model == model, table.day > day - near, table.day < day + near
+            table.model == model, table.day > day - near, table.day < day + near, began | (table.day == day)
         )
         there = {row.day: row.why for row in connection.execute(statement)}
         if day in there:

@@ -55,6 +55,14 @@ def test_what_a_version_was_trained_on_is_valid_json_whatever_its_numbers() -> N
     }
 
 
+def test_hashes_of_identifiers_are_neither_stored_as_labels_nor_unseen() -> None:
+    one, other = (each * 32 for each in "ab")
+    rows = pl.DataFrame({"c": ["Tor", one, f"Tor-{one}"]})
+    summary = summarise(rows, [], ["c"])
+    assert len(summary["c"]["labels"]) == 1
+    assert unlike_training(summary, pl.DataFrame({"c": [one, other, "Tor", "Bat"]})).unseen == {"c": 0.25}
+
+
 def test_what_training_did_not_have_is_a_share_of_the_rows() -> None:
     trained = pl.DataFrame({
         "x": [0.0, 10.0, None],
