@@ -16,8 +16,9 @@ def unpublish(model: Model, interval: Interval, settings: Settings, *, since: da
     """Undo the newest publication of each day, in one transaction; the next call undoes the one before it.
 
     With `since`, only publications at that moment or later are undone. So the publications of one run can be undone
-    without touching days that the run did not change. If the first publication of a day is undone, readers have no
-    scores of the day until it is published again. No batch is deleted. The record's `rows` counts the changed days.
+    without touching days that the run did not change. A batch of a version that was rolled back is passed over. If the
+    first publication of a day is undone, readers have no scores of the day until it is published again. No batch is
+    deleted. The record's `rows` counts the changed days.
     """
     days = postgres.predictions.unpublish(settings, model.name, interval, since)
     for day in days:

@@ -25,6 +25,7 @@ from include.io.registry import Registry
 from include.io.tables import Tables
 from include.operations import rollback as operation
 from include.operations.rollback import plan_rollback, rollback
+from include.operations.unpublish import unpublish
 from include.steps import publish as publish_step
 from include.steps.promote import promote
 from include.steps.publish import publish_scores
@@ -127,6 +128,20 @@ def test_what_was_scored_before_the_rollback_is_not_published_after_it(live: Set
     assert (seen(live)[TODAY], TOMORROW in seen(live)) == ((1, 0.1), False)
     put(live, YESTERDAY, 2)  # a past day, which the rollback left alone
     assert seen(live)[YESTERDAY] == (2, 0.2)
+
+
+def test_unpublish_after_a_rollback_does_not_show_readers_what_was_rolled_back(live: Settings) -> None:
+    put(live, TOMORROW, 1)
+    put(live, TOMORROW, 2)
+    put(live, TODAY, 1, mode="missing")
+    back(live, from_day=TODAY)
+    assert (seen(live)[TODAY], seen(live)[TOMORROW]) == ((1, 0.1), (1, 0.1))
+    undone = unpublish(MODEL, Interval(start=TODAY, end=TOMORROW), live)
+    assert [(day.day, day.batch_id is None) for day in undone.days] == [(TODAY, True), (TOMORROW, False)]
+    assert TODAY not in seen(live), "version 2 published it before"
+    assert seen(live)[TOMORROW] == (1, 0.1), "version 1 did before that"
+    unpublish(MODEL, Interval.of(TOMORROW), live)
+    assert [*seen(live)] == [BEFORE, YESTERDAY], "what was passed over does not come back"
 
 
 def described(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

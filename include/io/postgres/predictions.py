@@ -354,7 +354,8 @@ def unpublish(
 ) -> list[UnpublishedDay]:
     """Point readers back to the batch before the newest publication of each day, in one transaction.
 
-    A day that had no batch before has no pointer afterwards. Days without a pointer are left out.
+    A batch of a version that a rollback took from the champions of the day is passed over. A day that had no other
+    batch before has no pointer afterwards. Days without a pointer are left out.
 
     Args:
         settings: the database and the id of this run.
@@ -365,24 +366,29 @@ def unpublish(
     moves = publications.c
     history = (
         sa
-        .select(moves.day, moves.batch_id, moves.mode, moves.published_at)
+        .select(moves.day, moves.batch_id, moves.mode, moves.published_at, batches.c.model_version)
+        .select_from(publications.outerjoin(batches, batches.c.batch_id == moves.batch_id))
         .where(moves.model == model, moves.day.between(interval.start, interval.end))
         .order_by(moves.id)
     )
     undone = []
     with engine(settings).begin() as connection:
         lock(connection, f"publish {model}")
-        standing: dict[date, list[tuple[str, datetime]]] = {}  # the batches of each day, the published one last
-        for day, batch, mode, at in connection.execute(history):
+        shifts = [ChampionShift(*row) for row in connection.execute(select_shifts(model))]
+        standing: dict[date, list[tuple[str, datetime, int]]] = {}  # the batches of each day, the published one last
+        for day, batch, mode, at, version in connection.execute(history):
             of_day = standing.setdefault(day, [])
             if mode == "unpublish":
                 of_day.pop()
+                while of_day and of_day[-1][0] != batch:  # it was passed over
+                    of_day.pop()
             else:
-                of_day.append((batch, at))
-        for day, (*before, (newest, at)) in sorted((day, of_day) for day, of_day in standing.items() if of_day):
+                of_day.append((batch, at, version))
+        for day, (*before, (newest, at, _)) in sorted((day, of_day) for day, of_day in standing.items() if of_day):
             if since and at < since:
                 continue
-            back_to = before[-1][0] if before else None
+            undone_versions = rolled_back_from(shifts, day)
+            back_to = next((batch for batch, _, version in reversed(before) if version not in undone_versions), None)
             _point(connection, settings.run_id, model, day, back_to, newest, "unpublish")
             undone.append(UnpublishedDay(day=day, batch_id=back_to, undone=newest))
     return undone
