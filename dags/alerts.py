@@ -13,7 +13,7 @@ URL, which is a secret.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -63,13 +63,8 @@ class Report(BaseNotifier):
         log.log(self.level, "%s", message.payload["text"])
         if failure is not None and _is_stored(message, failure):
             return
-        failed = []
-        for each in _addressed(message, context, failure):
-            if failure is not None or not _is_stored(each):
-                try:
-                    _send_directly(each)
-                except NotSentError as error:
-                    failed.append(str(error))
+        addressed = _addressed(message, context, failure)
+        failed = _send_directly([each for each in addressed if failure is not None or not _is_stored(each)])
         if failed:
             raise NotSentError("; ".join(failed))
 
@@ -154,19 +149,28 @@ def _is_stored(message: Message, failure: Failure | None = None) -> bool:
     return True
 
 
-def _send_directly(message: Message) -> None:
+def _send_directly(messages: Sequence[Message]) -> list[str]:
+    """Send messages to their destinations at once; return why those that failed did."""
+    from include.io.outbox import all_at_once
+
+    found = [(each, find_address(each.destination)) for each in messages]  # here, since Airflow may have one channel
+    return [reason for reason in all_at_once(_try_directly, found) if reason]
+
+
+def _try_directly(addressed: tuple[Message, str | None]) -> str:
+    """Send a message; return why it failed, or nothing."""
     from include.io.outbox import send_directly
 
-    address = find_address(message.destination)
+    message, address = addressed
     if address is None:
         log.warning("there is no connection %s: the message is in this log only", message.destination)
-        return
+        return ""
     try:
         attempt = send_directly(address, message)
     except ActionRequiredError as error:
-        raise NotSentError(str(error)) from None
-    if attempt.outcome != "sent":
-        raise NotSentError(f"the receiver of connection {message.destination}: {attempt.reason}")
+        return str(error)
+    sent = attempt.outcome == "sent"
+    return "" if sent else f"the receiver of connection {message.destination}: {attempt.reason}"
 
 
 def failed_task(context: Mapping[str, Any]) -> Failure:

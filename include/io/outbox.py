@@ -8,9 +8,11 @@ An address is a secret. No error, log line or row contains one, nor what a recei
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,11 +25,17 @@ from include.io.postgres.messages import Outbox, TakenMessage
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 FIND_ADDRESS = Callable[[str], str | None]
 """Returns the address that a connection has, as `channel_of` reads it; None without the connection."""
 
 TRY_SECONDS = 10
 """The longest time that a receiver may take, whatever it does. It must be well below `messages.LEASE`."""
+
+AT_ONCE = 16
+"""Destinations that are sent to at once."""
 
 DIRECT_TRIES = 3
 DIRECT_SECONDS = 20
@@ -47,8 +55,8 @@ class Dispatched(Record):
 def send_due(outbox: Outbox, find_address: FIND_ADDRESS, *, seconds: float, first: int | None = None) -> Dispatched:
     """Send the messages that are due, the oldest first, until none is left or `seconds` have passed.
 
-    After a failure, no other message is sent to the same destination in this call. Messages to a connection that does
-    not exist wait until it does.
+    Destinations do not wait for each other. After a failure, no other message is sent to the same destination in this
+    call. Messages to a connection that does not exist wait until it does.
 
     Args:
         outbox: the messages.
@@ -56,27 +64,58 @@ def send_due(outbox: Outbox, find_address: FIND_ADDRESS, *, seconds: float, firs
         seconds: no further message is begun after this time.
         first: the message to begin with, whether or not it is the oldest.
     """
-    sent: list[int] = []
     waiting: list[str] = []
-    given_up: list[str] = []
-    end = time.monotonic() + seconds
     channels = _channels(outbox, find_address, waiting)
-    order = [first, None] if first is not None else [None]
-    while channels and order and time.monotonic() < end:
-        message = outbox.take([*channels], [TEXT], order[0])
-        if order[0] is not None or message is None:
-            order.pop(0)
-        if message is None:
-            continue
-        attempt = _try(outbox, channels[message.destination], message)
-        if attempt.outcome == "sent":
-            sent.append(message.id)
-            continue
-        sentence = f"message {message.id} about {message.subject}: {attempt.reason}"
-        (waiting if attempt.outcome == "later" else given_up).append(sentence)
-        if not message.is_expired:
-            del channels[message.destination]
-    return Dispatched(sent=tuple(sent), waiting=tuple(waiting), given_up=tuple(given_up))
+    found = all_at_once(_Sending(outbox, time.monotonic() + seconds, first).send_all, channels.items())
+    return Dispatched(
+        sent=tuple(number for each in found for number in each.sent),
+        waiting=(*waiting, *(sentence for each in found for sentence in each.waiting)),
+        given_up=tuple(sentence for each in found for sentence in each.given_up),
+    )
+
+
+def all_at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Do something for each of several destinations at once, so that a slow one does not delay the others.
+
+    What is done must have a limit of time of its own.
+    """
+    listed = list(items)
+    if len(listed) < 2:
+        return [work(each) for each in listed]
+    with ThreadPoolExecutor(min(len(listed), AT_ONCE)) as pool:
+        return list(pool.map(work, listed))
+
+
+@dataclass(frozen=True)
+class _Sending:
+    """One call of `send_due`: no message is begun after the moment `end`."""
+
+    outbox: Outbox
+    end: float
+    first: int | None
+
+    def send_all(self, destination: tuple[str, Channel]) -> Dispatched:
+        """Send what is due to one destination, until a message fails."""
+        name, channel = destination
+        sent: list[int] = []
+        waiting: list[str] = []
+        given_up: list[str] = []
+        order = [self.first, None] if self.first is not None else [None]
+        while order and time.monotonic() < self.end:
+            message = self.outbox.take([name], [TEXT], order[0])
+            if order[0] is not None or message is None:
+                order.pop(0)
+            if message is None:
+                continue
+            attempt = _try(self.outbox, channel, message)
+            if attempt.outcome == "sent":
+                sent.append(message.id)
+                continue
+            sentence = f"message {message.id} about {message.subject}: {attempt.reason}"
+            (waiting if attempt.outcome == "later" else given_up).append(sentence)
+            if not message.is_expired:
+                break
+        return Dispatched(sent=tuple(sent), waiting=tuple(waiting), given_up=tuple(given_up))
 
 
 def send_directly(address: str, message: Message) -> Attempt:

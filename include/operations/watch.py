@@ -28,7 +28,7 @@ from include.core.project import Project
 from include.core.records import Alert
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.outbox import FIND_ADDRESS, send_directly, send_due
+from include.io.outbox import FIND_ADDRESS, all_at_once, send_directly, send_due
 from include.io.postgres.messages import Outbox
 from include.monitoring.freshness import FreshnessMonitor, late_alert
 from include.steps.monitor import SCOPE, with_causes
@@ -219,16 +219,17 @@ class Watcher:
         """Send a message to everybody, or, if they cannot be reached, to all others; return whether anybody has it."""
         tried: set[str] = set()
         while destinations := everybody(self.find_address, tried):
-            reached = [self._reaches(each, text, since) for each in destinations]
+            addresses = [(each, self.find_address(each) or "") for each in destinations]
+            reached = all_at_once(lambda each: self._reaches(*each, text, since), addresses)
             if any(reached):
                 return True
             tried.update(destinations)
         return False
 
-    def _reaches(self, destination: str, text: str, since: datetime) -> bool:
+    def _reaches(self, destination: str, address: str, text: str, since: datetime) -> bool:
         message = _message(text, "the shared database", since, destination=destination)
         try:
-            attempt = send_directly(self.find_address(destination) or "", message)
+            attempt = send_directly(address, message)
         except ActionRequiredError as error:
             log.warning("%s", error)
             return False

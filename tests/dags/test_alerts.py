@@ -475,7 +475,7 @@ def test_without_the_database_a_failure_goes_where_its_incident_would_go(
     monkeypatch.setattr("include.config.loading.load_routing", lambda project: routing)
     monkeypatch.setattr(alerts, "find_affected", lambda dag_id: affected)
     monkeypatch.setattr(alerts, "_is_stored", lambda *_: False)
-    monkeypatch.setattr(alerts, "_send_directly", sent.append)
+    monkeypatch.setattr(alerts, "_send_directly", sent.extend)
     TASK_FAILED(context(bag, failure(DataError("no rows"))))
     assert [each.destination for each in sent] == ["oncall_pager"]
     assert str(sent[0].payload["text"]).startswith("[critical] ") and sent[0].payload["severity"] == "critical"

@@ -239,6 +239,26 @@ def test_a_destination_that_fails_does_not_stop_another(outbox: Outbox, receiver
         assert ([r.text for r in receiver.asked], other.texts) == (["a"], ["c"])
 
 
+def test_a_slow_destination_does_not_delay_another(outbox: Outbox, receiver: Receiver) -> None:
+    receiver.planned = [Answer(seconds=3)]
+    with receiving() as other:
+        for text, destination in (("a", ALERTS), ("b", "other"), ("c", "other")):
+            outbox.put(message(text, destination=destination))
+        sending_all = threading.Thread(
+            target=send_due,
+            args=(outbox, {ALERTS: receiver.url, "other": other.url}.get),
+            kwargs={"seconds": 30, "first": 1},
+        )
+        started = time.monotonic()
+        sending_all.start()
+        while len(other.texts) < 2 and time.monotonic() - started < 2:
+            time.sleep(0.02)
+        assert other.texts == ["b", "c"], "although the first message takes three seconds"
+        assert [state for state, *_ in states(outbox).values()].count("waiting") >= 1
+        sending_all.join()
+    assert [state for state, *_ in states(outbox).values()] == ["sent"] * 3
+
+
 def test_a_message_of_newer_code_is_left_to_it(outbox: Outbox, receiver: Receiver) -> None:
     outbox.put(message("a"))
     with outbox._engine.begin() as connection:
