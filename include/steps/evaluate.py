@@ -16,6 +16,7 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.registry import FitRun, LoadedModel, Registry
 from include.io.training_sets import taken_up, training_set_of_run
+from include.steps.training_summary import summary_of
 from include.training.training_set import LABEL
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
             "somebody changed the version in MLflow. Delete it there, and run evaluate again"
         )
     named = postgres.model_files.record_version(settings, model.name, version.version, version.run_id)
+    trained = summary_of(model, loaded[best], training_set, int(runs[best].tags["features_version"]), settings)
+    postgres.training_summaries.record_summary(settings, model.name, version.version, trained)
     if named is not None:
         registry.tag(version, "semantic_version", named)
     log.info("%s: %s has the least %s; version %d (%s)", model.name, found.candidate, by, version.version, named)

@@ -1,4 +1,8 @@
-"""What a version was trained on, in a few numbers: read from its training rows once, then from the shared database."""
+"""What a version was trained on, in a few numbers, in the shared database.
+
+`evaluate` records it while the training rows are in memory, so that monitors read kilobytes. Of versions of older
+releases, the rows are read once.
+"""
 
 import logging
 from datetime import date
@@ -17,7 +21,7 @@ from include.io.registry import LoadedModel, Registry
 from include.io.tables import Tables
 from include.io.training_sets import training_set_of_run
 from include.monitoring.skew import summarise
-from include.training.training_set import LABEL
+from include.training.training_set import LABEL, TrainingSet
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +47,15 @@ def _summarise(model: Model, version: int, loaded: LoadedModel, settings: Settin
     project = load_project(model.project)
     interval = Interval.of(date.fromisoformat(run.tags["day"]))
     training_set = training_set_of_run(project, model, interval, settings, run)
+    return summary_of(model, loaded, training_set, int(run.tags["features_version"]), settings)
+
+
+def summary_of(
+    model: Model, loaded: LoadedModel, training_set: TrainingSet, features_version: int, settings: Settings
+) -> TrainingSummary:
+    """Return what a model was trained on, from its training set."""
     constant = model.problem.constant(training_set.fitted_rows[LABEL].to_numpy())
-    table = features_table(project.name)
-    trained = Tables(settings).scan(table, int(run.tags["features_version"])).collect_schema()
+    trained = Tables(settings).scan(features_table(model.project), features_version).collect_schema()
     return TrainingSummary(
         rows=training_set.rows.height,
         inputs=summarise(training_set.rows, loaded.numeric, loaded.categorical),

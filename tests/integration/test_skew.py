@@ -27,6 +27,7 @@ from include.monitoring.skew import SkewMonitor
 from include.operations.simulate import simulate
 from include.steps import monitor as monitoring
 from include.steps import skew as step
+from include.steps import training_summary
 from include.steps.build_features import build_features, record_prepared_days
 from include.steps.land import land
 from include.steps.outcomes import outcomes
@@ -175,6 +176,8 @@ def test_former_champions_and_the_dummy_baseline_score_the_rows_of_the_champion_
     monkeypatch.setattr(monitoring, "model_names", lambda _: [model.name])
     monkeypatch.setattr(monitoring, "load_model", lambda _: model)
     outcomes(project, RUN, copy)
+    unread = "`evaluate` has recorded what monitors need of the training rows"
+    monkeypatch.setattr(training_summary, "training_set_of_run", lambda *_: pytest.fail(unread))
     [alert] = [each for each in monitoring.monitor(project, RUN, copy).alerts if each.rule.startswith("degradation")]
     assert (alert.rule, alert.day) == ("degradation: age", RUN.start)
     assert "version 2 was trained on 2013-01-19, 2 days ago" in alert.sentence
