@@ -97,7 +97,7 @@ def read(declared: Format, content: bytes, name: str, layout: Layout) -> Content
                 raise _unreadable("ends the program that reads it") from None
     if "problem" in answer:
         raise UnreadableError(answer["problem"], line=answer["line"], unit=answer["unit"])
-    return Contents(records, answer["remark"], tuple(answer["differs"]))
+    return Contents(records, answer["remark"], tuple(answer["differs"]), answer["types"])
 
 
 class ChildEndedError(RuntimeError):
@@ -168,7 +168,7 @@ def _answer(about: dict[str, Any], content: bytes) -> tuple[dict[str, Any], byte
     except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 (polars raises the last as BaseException)
         problem = f"it cannot be parsed ({type(error).__name__}); deliver the file again"
         return {"problem": problem, "line": None, "unit": ""}, b""
-    return {"remark": contents.remark, "differs": contents.differs}, rows
+    return {"remark": contents.remark, "differs": contents.differs, "types": dict(contents.types)}, rows
 
 
 def _limit_memory(most: int) -> None:

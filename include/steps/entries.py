@@ -6,7 +6,7 @@ it has an entry, one that needs a decision of a person is held, and an alert say
 
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 import polars as pl
@@ -48,6 +48,7 @@ class Taken:
         correction: what it is to the deliveries of its day before it. Late rows of an earlier day are a delivery of
             their own, which has the object of their file.
         differs: how the columns of the file differ from the declared ones, in words.
+        types: the types of columns as delivered, as far as they are known.
     """
 
     found: Found
@@ -62,6 +63,7 @@ class Taken:
     doubt: str | None = None
     erased: int = 0
     differs: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -249,6 +251,7 @@ def _entry(item: Taken, hold: str | None, key: HashKey) -> Entry:
             **({"parts": [part.entry() for part in item.parts]} if item.parts else {}),
             **({"erased": item.erased} if item.erased else {}),
             **({"columns": [*item.differs]} if item.differs else {}),
+            **({"types": dict(item.types)} if item.types else {}),
         },
         why=hold,
     )

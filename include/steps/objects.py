@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -26,6 +26,8 @@ from include.io import apart
 from include.io.landing import Found, Landing, NotAFileError, Sidecar, sha256
 from include.io.postgres.journal import SeenObject
 from include.steps.entries import Taken, delivery_id_of
+
+MIN_VALUES = 100
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +93,26 @@ def read_object(
     _parsed(found, lambda: _check_day(project, found, feed, records))
     delivery_id, kept = delivery_id_of(found.key, digest, newest, ids), without_erased(feed, records, erased, key)
     dropped = records.height - kept.height
-    return Taken(found, delivery_id, digest, moment, kept, feed.correction, erased=dropped, differs=contents.differs)
+    about: dict[str, Any] = {
+        "erased": dropped,
+        "differs": contents.differs,
+        "types": types_as_delivered(feed, contents),
+    }
+    return Taken(found, delivery_id, digest, moment, kept, feed.correction, **about)
+
+
+def types_as_delivered(feed: Feed, contents: Contents) -> dict[str, str]:
+    """Return the types that a file gives to columns; of text, whether numbers with decimals have any.
+
+    A column of text with fewer than `MIN_VALUES` values says nothing about its type.
+    """
+    found = dict(contents.types)
+    for name, column in feed.columns.items():
+        if column.type == "double" and name not in found and name in contents.records.columns:
+            values = contents.records[name].drop_nulls()
+            if values.len() >= MIN_VALUES:
+                found[name] = "decimal numbers" if values.str.contains("[.,eE]").any() else "whole numbers"
+    return found
 
 
 def is_landed(seen: SeenObject | None, found: Found) -> bool:

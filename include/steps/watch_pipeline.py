@@ -34,12 +34,14 @@ def watch_pipeline(project: Project, interval: Interval, settings: Settings, run
     known = read_journal(settings, project)
     arrivals: dict[tuple[str, date], list[Arrival]] = {}
     landed = known.entries.filter(pl.col("kind") == "delivery")
-    differs = landed.select("sequence", columns=pl.col("entry").str.json_path_match("$.columns"))
+    of_entry = (pl.col("entry").str.json_path_match(f"$.{name}").alias(name) for name in ("columns", "types"))
+    differs = landed.select("sequence", *of_entry)
     of_files = known.deliveries.filter(~is_late()).join(differs, on="sequence", how="left")
-    for feed, day, sequence, moment, columns in of_files.select(
-        "feed", "day", "sequence", "available_from", "columns"
+    for feed, day, sequence, moment, columns, types in of_files.select(
+        "feed", "day", "sequence", "available_from", "columns", "types"
     ).iter_rows():
-        arrivals.setdefault((feed, day), []).append(Arrival(sequence, moment, tuple(json.loads(columns or "[]"))))
+        arrival = Arrival(sequence, moment, tuple(json.loads(columns or "[]")), json.loads(types or "{}"))
+        arrivals.setdefault((feed, day), []).append(arrival)
     watch = _ProjectWatch(
         project,
         interval,

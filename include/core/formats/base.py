@@ -6,8 +6,8 @@ The only import of polars is in functions: Airflow reads declarations often, and
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -57,11 +57,13 @@ class Contents:
         records: all declared columns as text, with `_row`: the line in the file (in Parquet: the number of the row).
         remark: about what was left out; None if nothing was.
         differs: how the columns differ from the declared ones, in words; no name of an undeclared column.
+        types: the type that the file itself gives to each declared column; empty of text.
     """
 
     records: "pl.DataFrame"
     remark: str | None = None
     differs: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 class Format(Variant, ABC):

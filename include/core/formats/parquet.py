@@ -48,7 +48,8 @@ class Parquet(Format):
             problem = type(error).__name__
         else:
             rows = pl.concat(frames).with_columns(_row=pl.int_range(1, pl.len() + 1, dtype=pl.Int64()))
-            return Contents(rows, columns.remark(found, layout, shown=True), columns.differs(found, layout))
+            types = {name: _type_name(dtype) for name, dtype in kept.items()}
+            return Contents(rows, columns.remark(found, layout, shown=True), columns.differs(found, layout), types)
         if content.startswith(b"PAR1"):
             raise UnreadableError(f"damaged Parquet, or cut off ({problem}); deliver the file again")
         kind = "jsonl" if content.lstrip()[:1] == b"{" else "csv"
@@ -83,6 +84,14 @@ def _open(content: bytes, dictionaries: list[str] | None = None) -> "pq.ParquetF
     import pyarrow.parquet as pq
 
     return pq.ParquetFile(pa.BufferReader(content), read_dictionary=dictionaries, pre_buffer=False)
+
+
+def _type_name(dtype: "pa.DataType") -> str:
+    """Return the name of a type, whatever way a writer chose to store it."""
+    import pyarrow as pa
+
+    value = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+    return str(value).removeprefix("large_").removesuffix("_view")
 
 
 def why_refused(dtype: "pa.DataType") -> str | None:

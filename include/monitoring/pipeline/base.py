@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from include.core.interval import Interval
@@ -44,11 +44,13 @@ class Arrival:
         sequence: its number there.
         available_from: the moment (UTC) from which it counts.
         differs: how its columns differ from the declared ones, in words.
+        types: the types of its columns as delivered, as far as they are known.
     """
 
     sequence: int
     available_from: datetime
     differs: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
 """Did the columns of a feed, or the installed libraries, change? Pure: no reading, no writing, no clock.
 
 **Columns** as delivered: an optional column that is left out, and how many undeclared ones there are (where the feed
-ignores or warns of them). Of each day the newest delivery counts that the record of the run date knew. A run date
-announces a change from the day before to the day that it is the first to need, unless the same change was there before.
+ignores or warns of them). So are **types** as delivered: of Parquet the types of its columns, of text whether the
+numbers of a column with decimals have any. Of each day the newest delivery counts that the record of the run date knew.
+A run date announces a change from the day before to the day that it is the first to need, unless the same change was
+there before.
 
 **Libraries**: a change is announced once, for the run date whose cutoff came next: the first time that a step ran with
 one set of versions after a step with another. Two workers with different images, which take turns, are announced once
 each way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Literal
@@ -71,21 +73,34 @@ def _of_columns(watch: ProjectWatch, run_date: date) -> Iterator[Alert]:
             known = [each for each in arrivals if each.sequence <= watermark]
             if feed == due.feed and day <= due.file_day and known:
                 newest[day] = max(known, key=lambda each: each.sequence)
-        days = sorted(newest)
-        moves = [(newest[one].differs, newest[other].differs) for one, other in pairwise(days)]
-        if not moves or days[-1] != due.file_day or moves[-1][0] == moves[-1][1] or moves[-1] in moves[:-1]:
+        said = _changes([newest[day] for day in sorted(newest)])
+        if not said or max(newest) != due.file_day:
             continue
-        before, after = (", ".join(differs) or "as declared" for differs in moves[-1])
         yield Alert(
             subject=due.feed,
             rule=COLUMNS,
             day=run_date,
             sentence=(
-                f"feed {due.feed} of {watch.project.name}: columns changed on {due.file_day}: {before} → {after}. "
+                f"feed {due.feed} of {watch.project.name}: columns changed on {due.file_day}: {'; '.join(said)}. "
                 f"For information, nothing failed. Supplier: {watch.project.feeds[due.feed].supplier or due.feed}. "
                 "Runbook: docs/runbooks/alert-changed.md"
             ),
         )
+
+
+def _changes(deliveries: Sequence[Arrival]) -> list[str]:
+    """Return what the newest of some deliveries changed and no delivery before it did, in words."""
+    moves = [(one.differs, other.differs) for one, other in pairwise(deliveries)]
+    said = []
+    if moves and moves[-1][0] != moves[-1][1] and moves[-1] not in moves[:-1]:
+        before, after = (", ".join(differs) or "as declared" for differs in moves[-1])
+        said.append(f"{before} → {after}")
+    for name in sorted(deliveries[-1].types) if deliveries else ():
+        types = [each.types[name] for each in deliveries if name in each.types]  # a small one can say nothing
+        changes = list(pairwise(types))
+        if changes and changes[-1][0] != changes[-1][1] and changes[-1] not in changes[:-1]:
+            said.append(f"{name} has {changes[-1][0]} → {changes[-1][1]}")
+    return said
 
 
 def announced_on(project: Project, moment: datetime) -> date:

@@ -6,16 +6,23 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from include.config.loading import load_model, load_project
 from include.config.project import WatchedProject
 from include.core.changes import features_digest
 from include.core.errors import ConfigError
+from include.core.formats.base import Contents, Layout
+from include.core.formats.limits import Limits
+from include.core.formats.parquet import Parquet
 from include.core.interval import Interval
 from include.core.prices import Prices
 from include.core.project import Project
 from include.core.records import Alert
+from include.io import apart
 from include.monitoring.pipeline import ProjectMonitor, ProjectWatch
 from include.monitoring.pipeline.base import Arrival, DeliveryQuality, LibraryChange, StepRun
 from include.monitoring.pipeline.budget import BudgetMonitor
@@ -26,6 +33,7 @@ from include.monitoring.pipeline.quality import QualityMonitor
 from include.monitoring.pipeline.steps import StepsMonitor
 from include.monitoring.records import MonitoredModel, ScoreHealth
 from include.monitoring.scores import ScoresMonitor
+from include.steps.objects import MIN_VALUES, types_as_delivered
 
 FIRST = date(2026, 9, 1)
 RUN_DATE = FIRST + timedelta(days=40)
@@ -427,3 +435,44 @@ def test_a_monitor_that_is_not_listed_runs_with_its_defaults_and_none_changes_fe
     assert kinds == ["steps", "punctuality", "quality", "changes", "budget"]
     assert found.all_monitors[0] == StepsMonitor(times=3)
     assert features_digest(found) == before
+
+
+def typed(project: Project, *types: str | None) -> list[str]:
+    """Return what is announced if a column has these types on days in a row; None: it is not known."""
+    first = RUN_DATE - timedelta(days=len(types) - 1)
+    arrivals = {
+        ("sailings", first + timedelta(days=n)): [Arrival(n, EARLY, types={"miles": each} if each else {})]
+        for n, each in enumerate(types)
+    }
+    watch = columned(project, [()] * len(types))
+    return [alert.sentence for alert in alerts(ChangesMonitor(), replace(watch, arrivals=arrivals))]
+
+
+def test_a_change_of_types_as_delivered_is_announced_once(project: Project) -> None:
+    [said] = typed(project, "int64", "int64", None, "string")
+    assert "feed sailings of ferries: columns changed on" in said and ": miles has int64 → string. " in said
+    assert typed(project, "int64", "string", "string") == [], "it was announced the day before"
+    assert typed(project, "int64", "string", "int64", "string") == [], "and before that"
+    assert len(typed(project, "int64", "string", "int64")) == 1, "the way back is another change"
+    assert typed(project, None, "string") == [], "what older deliveries had is not known"
+
+
+def test_the_types_of_a_delivery_are_those_of_the_file_or_those_of_its_numbers(project: Project) -> None:
+    feed = project.feeds["sailings"]
+
+    def text(*miles: str) -> Contents:
+        return Contents(pl.DataFrame({"distance_miles": miles, "company": miles}))
+
+    whole = ["12"] * MIN_VALUES
+    assert types_as_delivered(feed, text(*whole)) == {"distance_miles": "whole numbers"}
+    assert types_as_delivered(feed, text(*whole, "1.5")) == {"distance_miles": "decimal numbers"}
+    assert types_as_delivered(feed, text(*whole[1:])) == {}
+    table = pa.table({
+        "n": pa.array([1, 2], pa.int32()),
+        "s": pa.array(["a", "a"], pa.large_string()).dictionary_encode(),
+    })
+    file = pa.BufferOutputStream()
+    pq.write_table(table, file)
+    layout = Layout(("n", "s"), frozenset(), "refuse", Limits())
+    found = apart.read(Parquet(), file.getvalue().to_pybytes(), "x.parquet", layout)
+    assert found.types == {"n": "int32", "s": "string"}, "also through the child that reads it"
