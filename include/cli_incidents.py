@@ -56,6 +56,14 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
         say(decide_incident(settings(), incident, "snooze", by=by, why=why, until=end).sentence)
 
     @app.command()
+    def freeze_drift(model: Annotated[str, typer.Option(help="the model")], by: By, why: Why) -> None:
+        """Count drift by the newest champion's training data from now on, because a change of the data is accepted."""
+        from include.config.loading import load_model
+        from include.operations import freeze_drift as operation
+
+        say(operation.freeze_drift(load_model(model), settings(), by=by, why=why))
+
+    @app.command()
     def close(incident: Number, by: By, why: Why) -> None:
         """End the incident of a failed task that nobody is going to repeat; other incidents end by themselves."""
         from include.operations.incidents import decide_incident

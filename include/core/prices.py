@@ -17,14 +17,21 @@ class Prices(Config):
     )
     core_hour: Price = Field(default=0, description="price of an hour of CPU time on the worker", examples=[0.05])
     dbu: Price = Field(default=0, description="price of a Databricks unit (DBU)", examples=[0.22])
+    gb_month: Price = Field(
+        default=0, description="price of a gigabyte (10⁹ bytes) in the tables for a month of 30 days", examples=[0.023]
+    )
     budget_per_month: float | None = Field(
         default=None,
         gt=0,
-        description="what the steps of the project may cost in a calendar month; a higher cost, or projection, raises "
-        "an alert",
+        description="what steps and storage of the project may cost in a calendar month; a higher cost, or projection, "
+        "raises an alert",
         examples=[100],
     )
 
     def cost(self, core_seconds: float | None, dbus: float | None) -> float:
         """Return the cost of a run; what was not measured costs nothing here."""
         return (core_seconds or 0) / 3600 * self.core_hour + (dbus or 0) * self.dbu
+
+    def storage_cost(self, stored: int) -> float:
+        """Return what so many bytes cost for a day."""
+        return stored / 1e9 * self.gb_month / 30

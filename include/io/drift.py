@@ -118,12 +118,17 @@ class DriftSource:
     # --- edges ---
 
     def _freeze(self, champions: list[int], training: Mapping[int, Interval]) -> None:
-        """Freeze the edges of what has none yet, by the earliest champion that has it."""
-        there = postgres.drift.read_edges(self.settings, self.model.name)
+        """Freeze the edges of what has none yet, by the earliest champion that has it.
+
+        After a person's decision to freeze them again, the newest champion comes first, whose data were accepted.
+        """
+        number, there = postgres.drift.read_frozen(self.settings, self.model.name)
+        if number:
+            champions = sorted(champions, key=champions.index, reverse=True)
         inputs = [name for name in (*self.model.numeric, *self.model.categorical) if (INPUT, name) not in there]
         if inputs:
             # What the newest champion lacks, no champion needs; to ask all of them would take long each night.
-            known = self._columns(training[champions[-1]])
+            known = self._columns(training[champions[0 if number else -1]])
             inputs = [name for name in inputs if known is None or name in known]
         for version in champions:
             found: dict[tuple[str, str], Edges] = {}
@@ -132,7 +137,7 @@ class DriftSource:
                 inputs = [name for name in inputs if (INPUT, name) not in found]
             if version == champions[0] and (OUTCOME, self.model.outcome) not in there:
                 found |= self._edges_of_results(training[version])
-            postgres.drift.freeze_edges(self.settings, self.model.name, version, found)
+            postgres.drift.freeze_edges(self.settings, self.model.name, version, found, number)
             if not inputs:
                 break
 

@@ -11,13 +11,20 @@ from pydantic import Field
 from include.monitoring.base import Monitor as Monitor
 from include.monitoring.degradation import DegradationMonitor
 from include.monitoring.drift import DriftMonitor
+from include.monitoring.estimate import EstimateMonitor
 from include.monitoring.freshness import FreshnessMonitor
 from include.monitoring.performance import PerformanceMonitor
 from include.monitoring.scores import ScoresMonitor
 from include.monitoring.skew import SkewMonitor
 
 AnyMonitor = Annotated[
-    PerformanceMonitor | FreshnessMonitor | DriftMonitor | ScoresMonitor | SkewMonitor | DegradationMonitor,
+    PerformanceMonitor
+    | FreshnessMonitor
+    | DriftMonitor
+    | ScoresMonitor
+    | SkewMonitor
+    | DegradationMonitor
+    | EstimateMonitor,
     Field(discriminator="kind"),
 ]
 """Every monitor. `kind` says which one an entry of `model.yaml` is."""

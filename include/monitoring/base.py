@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # every DAG file loads this module
     import polars as pl
 
     from include.monitoring.degradation import Ages, ComparedDay, Comparison
+    from include.monitoring.estimate import Estimate
     from include.monitoring.skew import SkewCheck
 
 
@@ -81,6 +82,10 @@ class Watch(ABC):
 
     def score_health(self, days: Interval) -> Sequence[ScoreHealth]:
         """Return the numeric health of the published scores of these days, the oldest first; a watch may have none."""
+        return ()
+
+    def estimates(self, metric: str, days: Interval) -> "Sequence[Estimate]":
+        """Estimate the published days that were not yet; return the expected metric of these days, in order."""
         return ()
 
     def summaries(self, slices: Sequence[str], min_rows: int, days_before: int) -> Summarised | None:

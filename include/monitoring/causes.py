@@ -145,14 +145,14 @@ def name_faulty(alerts: Sequence[Alert], origins: Origins) -> list[Alert]:
             own, members = own | group[0], [*group[1], *members]
         groups.append((own, members))
     for _, places in groups:
-        members = sorted((alerts[place] for place in places), key=lambda each: (each.tier, each.subject))
-        counts = Counter(origins.of(column) for each in members for column in each.drifted)
+        of_group = sorted((alerts[place] for place in places), key=lambda each: (each.tier, each.subject))
+        counts = Counter(origins.of(column) for each in of_group for column in each.drifted)
         faulty = counts.most_common(1)[0][0]
         changed: dict[str, list[str]] = {}
-        for each in members:
+        for each in of_group:
             changed.setdefault(each.because, []).append(each.subject)
         said = "; ".join(f"{', '.join(models)}: {because}" for because, models in changed.items())
-        what = f"drift of {faulty} on {members[0].day}, compared with the weeks before: {said}. Look at view drift"
+        what = f"drift of {faulty} on {of_group[0].day}, compared with the weeks before: {said}. Look at view drift"
         for place in places:
             named[place] = alerts[place].model_copy(update={"faulty": faulty, "because": what})
     return named

@@ -32,6 +32,7 @@ from include.monitoring.causes import Origins, late_feeds, name_causes, name_fau
 from include.monitoring.degradation import Ages, ComparedDay, Comparison, DegradationMonitor
 from include.monitoring.drift import DriftMonitor
 from include.monitoring.drift_summary import Summarised
+from include.monitoring.estimate import Estimate
 from include.monitoring.performance import PerformanceMonitor
 from include.monitoring.records import DayValue, Findings, Preparation, Punctuality, ScoreHealth
 from include.monitoring.skew import SkewCheck, SkewMonitor
@@ -202,6 +203,9 @@ class _Watch(Watch):
 
     def score_health(self, days: Interval) -> Sequence[ScoreHealth]:
         return postgres.pipeline.measure_scores(self.settings, self.model, days)
+
+    def estimates(self, metric: str, days: Interval) -> Sequence[Estimate]:
+        return postgres.estimates.estimate(self.settings, self.model, days, metric)
 
     def summaries(self, slices: Sequence[str], min_rows: int, days_before: int) -> Summarised | None:
         of = DriftSource(self.project, self.model, self.settings, tuple(slices), min_rows)

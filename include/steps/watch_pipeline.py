@@ -8,13 +8,16 @@ from functools import cached_property, partial
 
 import polars as pl
 
+from include.config.loading import model_names
 from include.config.project import WatchedProject
 from include.core.interval import Interval
+from include.core.names import clean_table, features_table, quarantine_table, raw_table, scores_table
 from include.core.project import Project
-from include.core.settings import Settings
+from include.core.settings import Settings, utc_now
 from include.core.stack import is_late
-from include.io import postgres
+from include.io import postgres, rewritten, storage
 from include.io.journal import read_journal
+from include.io.tables import Tables
 from include.monitoring.pipeline import ProjectWatch
 from include.monitoring.pipeline.base import Arrival, DeliveryQuality, LibraryChange, StepRun
 from include.monitoring.records import Findings
@@ -22,6 +25,8 @@ from include.monitoring.records import Findings
 QUALITY_DAYS = 90
 """How far back the results of validation are read: the history of a rule, and days without deliveries."""
 
+
+VIEWS = ("point_in_time", "latest")
 
 Running = Callable[[str, Callable[[], Findings]], Sequence[Findings]]
 """Runs a monitor, which has a name for people, and returns what it finds; nothing if it fails."""
@@ -31,6 +36,7 @@ def watch_pipeline(project: Project, interval: Interval, settings: Settings, run
     """Run the monitors of the pipeline itself, each by `running`."""
     if not isinstance(project, WatchedProject):
         return []
+    running(f"storage of {project.name}", partial(_measure_storage, project, settings))
     known = read_journal(settings, project)
     arrivals: dict[tuple[str, date], list[Arrival]] = {}
     landed = known.entries.filter(pl.col("kind") == "delivery")
@@ -52,6 +58,25 @@ def watch_pipeline(project: Project, interval: Interval, settings: Settings, run
     )
     found = (running(f"{each.kind} of {project.name}", partial(each.run, watch)) for each in project.all_monitors)
     return [each for of_monitor in found for each in of_monitor]
+
+
+def _measure_storage(project: Project, settings: Settings) -> Findings:
+    """Record the bytes of the project's tables, once a day; listing them costs a request for a thousand files."""
+    today = project.day_of(utc_now())
+    if not postgres.pipeline.is_stored_known(settings, project.name, today):
+        tables = Tables(settings)
+        of_layers = tuple(name(project.name, "") for name in (raw_table, clean_table, quarantine_table))
+        scores = {scores_table(model, view) for model in model_names(project.name) for view in VIEWS}
+        features = features_table(project.name)
+        own = [
+            table
+            for table in rewritten.names_of(settings, tables)
+            if table.startswith((*of_layers, f"{features}_fraction_")) or table in {features, *scores}
+        ]
+        filesystem, root = storage.filesystem(settings, tables.root)
+        stored = sum(int(filesystem.du(f"{root}/{table}")) for table in own)
+        postgres.pipeline.record_storage(settings, project.name, today, stored, project.prices)
+    return Findings()
 
 
 @dataclass(frozen=True)

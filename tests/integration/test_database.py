@@ -35,7 +35,7 @@ from tests.integration import small
 from tests.integration.training import in_database
 
 DAY = date(2013, 3, 1)
-NEWEST = "0027"
+NEWEST = "0031"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -55,6 +55,7 @@ VIEWS = READER_VIEWS | {
     "gate_checks",
     "gate_decisions",
     "human_actions",
+    "estimated_performance",
     "incident_history",
     "incidents",
     "journal_entries",
@@ -83,6 +84,7 @@ TABLES = {
     "champion_comparisons",
     "drift_daily",
     "drift_edges",
+    "drift_freezes",
     "drift_summaries",
     "erasures",
     "feed_punctuality",
@@ -107,6 +109,7 @@ TABLES = {
     "outcome_days",
     "outcomes",
     "performance_daily",
+    "performance_estimates",
     "predictions",
     "promotions",
     "publications",
@@ -120,6 +123,7 @@ TABLES = {
     "shadow_ends",
     "skew_checks",
     "step_runs",
+    "storage_daily",
     "training_summaries",
     "version_moves",
     "watches",

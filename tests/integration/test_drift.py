@@ -1,6 +1,7 @@
 """drift on a real PostgreSQL and real Delta tables: days are summarised once, compared, and a jump is an alert."""
 
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from include.config.loading import load_model, load_project
+from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.names import features_table
 from include.core.project import Project
@@ -18,6 +20,7 @@ from include.io import postgres
 from include.io.drift import DriftSource
 from include.io.tables import Scope, Tables
 from include.monitoring.drift import DriftMonitor
+from include.operations.freeze_drift import freeze_drift
 from include.steps import monitor as step
 from include.steps.monitor import monitor
 from tests.integration import small
@@ -197,6 +200,28 @@ def test_published_predictions_and_known_outcomes_are_summarised(settings: Setti
     assert execute(settings, versions, day=JUMP) == [(1,)]
     training = "SELECT count(*) FROM drift WHERE day = :day AND reference = 'training' AND role = 'input'"
     assert execute(settings, training, day=JUMP)[0][0] > 0
+
+
+def test_after_an_accepted_change_a_person_has_the_edges_frozen_again(settings: Settings, ferries: Project) -> None:
+    monitor(ferries, Interval.of(JUMP), settings)
+    edges = "SELECT count(*), count(DISTINCT decision), max(decision) FROM drift_edges WHERE role = 'input'"
+    marks = "SELECT min(xmin::text::bigint) FROM drift_summaries WHERE role = 'input'"
+    [(count, *before)], [(oldest,)] = execute(settings, edges), execute(settings, marks)
+    assert before == [1, 0]
+    with pytest.raises(ActionRequiredError, match="needs who decides and why"):
+        freeze_drift(load_model("late_ferry"), settings, by="ana", why=" ")
+    said = freeze_drift(load_model("late_ferry"), settings, by="ana", why="the ferries go further now")
+    assert said.startswith("late_ferry: decision 1 is recorded")
+    for _ in range(2):
+        monitor(ferries, Interval.of(JUMP), settings)
+        assert execute(settings, edges) == [(2 * count, 2, 1)], "they are frozen once for a decision"
+    assert execute(settings, marks) == [(oldest,)], "the newest champion is the same, so nothing is summarised again"
+    stored = execute(settings, "SELECT runs, bytes_stored, cost FROM pipeline_cost WHERE step = 'storage'")
+    actions = "SELECT model, action, subject, by, why FROM human_actions"
+    decided = ("late_ferry", "freeze drift", "decision 1", "ana", "the ferries go further now")
+    assert decided in execute(settings, actions)
+    on_disk = sum(each.stat().st_size for each in Path(settings.tables).rglob("*") if each.is_file())
+    assert stored == [(0, on_disk, None)], "storage is measured once a day; without prices it has no cost"
 
 
 def test_a_day_that_was_unpublished_has_no_summary_any_more(settings: Settings, ferries: Project) -> None:

@@ -7,8 +7,8 @@ temporary table, then statements over it.
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,
 `quality <project>`, `journal <project>`, `performance <model>`, `comparisons <model>`, `drift <model>`,
-`shadow <model>`, `retrain <model>`, `incidents <project>`. Every step shares the lock `hash key`, which a rotation
-holds alone, and `erase <project>`, which an erasure does.
+`freeze <model>`, `shadow <model>`, `retrain <model>`, `incidents <project>`. Every step shares the lock `hash key`,
+which a rotation holds alone, and `erase <project>`, which an erasure does.
 """
 
 from include.io.postgres import (
@@ -19,6 +19,7 @@ from include.io.postgres import (
     days,
     drift,
     erasures,
+    estimates,
     freshness,
     gate_decisions,
     hash_keys,
@@ -54,6 +55,7 @@ __all__ = [
     "days",
     "drift",
     "erasures",
+    "estimates",
     "freshness",
     "gate_decisions",
     "hash_keys",

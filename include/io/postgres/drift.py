@@ -16,7 +16,7 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine, lock, read
-from include.io.postgres.schema import drift_daily, drift_edges, drift_summaries, outcome_days, outcomes
+from include.io.postgres.schema import drift_daily, drift_edges, drift_freezes, drift_summaries, outcome_days, outcomes
 from include.monitoring.drift_summary import Edges, Summary, WatchedSeries
 
 _EDGES = [each.name for each in fields(Edges)]
@@ -89,20 +89,45 @@ def read_outcomes(settings: Settings, project: str, outcome: str, interval: Inte
 
 
 def read_edges(settings: Settings, model: str) -> dict[tuple[str, str], Edges]:
-    """Return the frozen edges of a model, by role and feature."""
+    """Return the frozen edges of a model, by role and feature: the newest ones."""
     e = drift_edges.c
-    statement = sa.select(e.role, e.feature, *(e[name] for name in _EDGES)).where(e.model == model)
+    statement = sa.select(e.role, e.feature, *(e[name] for name in _EDGES)).where(e.model == model).order_by(e.decision)
     with engine(settings).connect() as connection:
         return {
             (row[0], row[1]): Edges(tuple(row[2]), tuple(row[3]), *row[4:]) for row in connection.execute(statement)
         }
 
 
-def freeze_edges(settings: Settings, model: str, version: int, found: Mapping[tuple[str, str], Edges]) -> None:
-    """Store edges of features that have none yet. Those that are stored stay as they are."""
+def read_frozen(settings: Settings, model: str) -> tuple[int, set[tuple[str, str]]]:
+    """Return the number of the newest decision to freeze again, and role and feature of what is frozen because of it.
+
+    Without such a decision the number is 0.
+    """
+    e, f = drift_edges.c, drift_freezes.c
+    with engine(settings).connect() as connection:
+        newest = connection.scalar(sa.select(sa.func.max(f.decision)).where(f.model == model)) or 0
+        of_newest = sa.select(e.role, e.feature).where(e.model == model, e.decision == newest)
+        return newest, {(role, feature) for role, feature in connection.execute(of_newest)}
+
+
+def decide_freeze(settings: Settings, model: str, *, by: str, why: str) -> int:
+    """Record the decision to freeze the edges of a model again; return its number."""
+    f = drift_freezes.c
+    number = sa.select(sa.func.coalesce(sa.func.max(f.decision), 0) + 1).where(f.model == model).scalar_subquery()
+    values = {"model": model, "decision": number, "by": by, "why": why, "run_id": settings.run_id}
+    with engine(settings).begin() as connection:
+        lock(connection, f"freeze {model}")
+        found: int = connection.scalars(sa.insert(drift_freezes).values(values).returning(f.decision)).one()
+    return found
+
+
+def freeze_edges(
+    settings: Settings, model: str, version: int, found: Mapping[tuple[str, str], Edges], decision: int = 0
+) -> None:
+    """Store edges of features that have none of this number yet. Those that are stored stay as they are."""
     rows = [
         {"model": model, "role": role, "feature": feature, "model_version": version, "run_id": settings.run_id}
-        | {**vars(edges), "edges": list(edges.edges), "labels": list(edges.labels)}
+        | {"decision": decision, **vars(edges), "edges": list(edges.edges), "labels": list(edges.labels)}
         for (role, feature), edges in sorted(found.items())
     ]
     if rows:

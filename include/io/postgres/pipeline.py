@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.core.interval import Interval
+from include.core.prices import Prices
 from include.core.settings import Settings
 from include.io.postgres.connection import engine
 from include.io.postgres.schema import (
@@ -18,6 +19,7 @@ from include.io.postgres.schema import (
     quality_results,
     score_health,
     step_runs,
+    storage_daily,
 )
 from include.monitoring.pipeline.base import DeliveryQuality, LibraryChange, StepRun
 from include.monitoring.records import FeedDay, MonitoredModel, ScoreHealth
@@ -57,16 +59,34 @@ def read_step_runs(settings: Settings, project: str, days: Interval) -> Sequence
 
 
 def read_costs(settings: Settings, project: str, days: Interval, currency: str) -> dict[date, float]:
-    """Return what the runs that ended on each of these days cost."""
-    runs = step_runs.c
-    statement = (
-        sa
-        .select(runs.ran_on, sa.func.sum(runs.cost))
-        .where(runs.project == project, runs.currency == currency, runs.ran_on.between(days.start, days.end))
-        .group_by(runs.ran_on)
-    )
+    """Return what the runs that ended on each of these days cost, and storage on them."""
+    runs, stored = step_runs.c, storage_daily.c
+    each = sa.union_all(
+        sa.select(runs.ran_on.label("day"), runs.cost).where(
+            runs.project == project, runs.currency == currency, runs.ran_on.between(days.start, days.end)
+        ),
+        sa.select(stored.day, stored.cost).where(
+            stored.project == project, stored.currency == currency, stored.day.between(days.start, days.end)
+        ),
+    ).subquery()
+    statement = sa.select(each.c.day, sa.func.sum(each.c.cost)).group_by(each.c.day)
     with engine(settings).connect() as connection:
         return {day: float(cost) for day, cost in connection.execute(statement)}
+
+
+def is_stored_known(settings: Settings, project: str, day: date) -> bool:
+    """Return whether the storage of a project was measured on a day."""
+    known = sa.exists().where(storage_daily.c.project == project, storage_daily.c.day == day)
+    with engine(settings).connect() as connection:
+        return bool(connection.scalar(sa.select(known)))
+
+
+def record_storage(settings: Settings, project: str, day: date, stored: int, prices: Prices | None) -> None:
+    """Record the bytes of a project's tables on a day, once."""
+    cost = {"cost": prices.storage_cost(stored), "currency": prices.currency} if prices else {}
+    values = {"project": project, "day": day, "bytes": stored, "run_id": settings.run_id, **cost}
+    with engine(settings).begin() as connection:
+        connection.execute(postgresql.insert(storage_daily).values(values).on_conflict_do_nothing())
 
 
 def read_library_changes(settings: Settings, project: str, until: datetime) -> list[LibraryChange]:

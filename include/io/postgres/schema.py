@@ -419,6 +419,20 @@ feed_punctuality = sa.Table(
     comment="Whether each feed's delivery came in time, as the record of the run date knew it.",
 )
 
+performance_estimates = sa.Table(
+    "performance_estimates",
+    metadata,
+    _key("batch_id", UUID, "Batch that was measured."),
+    _column("model", TEXT, "Name of the model."),
+    _column("day", DATE, "Run date."),
+    _key("metric", TEXT, "roc_auc, brier or log_loss of binary; accuracy of multiclass."),
+    _column("value", DOUBLE, "Expected metric; null where it is not defined.", nullable=True),
+    _column("rows", BIGINT, "Number of predictions."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("estimated_at", "Time of the estimate."),
+    comment="What each metric of a published batch will be if its scores are calibrated probabilities.",
+)
+
 score_health = sa.Table(
     "score_health",
     metadata,
@@ -647,7 +661,39 @@ drift_edges = sa.Table(
     _column("model_version", INTEGER, "Version whose training data were used."),
     _column("run_id", TEXT, RUN_ID),
     _now("frozen_at", "Time at which they were frozen."),
-    comment="How values are counted, by feature, frozen from the training data of a model's first champion. Immutable.",
+    _key("decision", INTEGER, "Decision in drift_freezes because of which they were frozen; 0: none."),
+    comment="How values are counted, by feature, frozen from the training data of a model's first champion, or of its "
+    "newest one when a person decided so. Immutable; those with the highest number count.",
+)
+
+drift_freezes = sa.Table(
+    "drift_freezes",
+    metadata,
+    _key("model", TEXT, "Name of the model."),
+    _key("decision", INTEGER, "Number of the decision; edges frozen because of it have it, too."),
+    _column("by", TEXT, "Who decided."),
+    _column("why", TEXT, "The reason."),
+    _column("run_id", TEXT, RUN_ID),
+    _now("decided_at", "Time of the decision."),
+    comment="Decisions to freeze the edges of a model again, because a change of its data is accepted. Immutable.",
+)
+
+storage_daily = sa.Table(
+    "storage_daily",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("day", DATE, "Calendar day of the measurement, in the project's timezone."),
+    _column(
+        "bytes",
+        BIGINT,
+        "Bytes of the files of its tables, those of older versions included, as far as they are still there.",
+    ),
+    _column("cost", DOUBLE, "Cost of the day by the prices declared then; null without prices.", nullable=True),
+    _column("currency", TEXT, "Currency of the cost.", nullable=True),
+    _column("run_id", TEXT, RUN_ID),
+    _now("measured_at", "Time of the measurement."),
+    comment="Bytes of the tables of each project, measured once a day by the step monitor, and what a day of them "
+    "costs.",
 )
 
 drift_summaries = sa.Table(

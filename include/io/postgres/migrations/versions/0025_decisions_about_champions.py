@@ -3,7 +3,7 @@
 `human_actions` takes them from there; the promotion history only has those that are older, or were restored by
 `restore_promotions`. A rollback is what `rolled_back_from` says, whatever the version was before.
 
-The view is changed by its definition in the catalog, so that what other migrations added to it stays.
+The view is written in full: what a pattern would find in its definition depends on how PostgreSQL prints it.
 """
 
 from alembic import op
@@ -11,26 +11,32 @@ from alembic import op
 revision = "0025"
 down_revision = "0024"
 
-# The definition of the branch of the promotions, as the catalog writes it, and what is put in its place.
 STATEMENTS = """
-DO $$
-DECLARE
-    before text := pg_get_viewdef('human_actions'::regclass);
-    changed text := before;
-    action text := 'WHEN p.forced THEN ''force promotion''::text';
-BEGIN
-    changed := replace(changed, action,
-        'WHEN p.rolled_back_from IS NOT NULL THEN ''roll back''::text ' || action);
-    changed := regexp_replace(changed, 'WHEN \\(?v\\.from_state = ''replaced''::text\\)? THEN ''roll back''::text', '');
-    changed := regexp_replace(changed, '(p\\.by <> ''gate''::text\\)?)', '\\1 AND NOT EXISTS (
-        SELECT FROM journal j WHERE j.kind = ''decision'' AND j.entry ->> ''model'' = p.model
-        AND j.entry ->> ''model_version'' = p.model_version::text AND j.by = p.by AND j.why = p.why
-        AND j.entry -> ''promotions'' @> jsonb_build_array(jsonb_build_object(''from_day'', p.from_day)))');
-    IF changed NOT LIKE '%rolled_back_from%' OR changed NOT LIKE '%j.entry%' OR changed LIKE '%''replaced''%' THEN
-        RAISE EXCEPTION 'the view human_actions is not the one that this migration knows: %', before;
-    END IF;
-    EXECUTE 'CREATE OR REPLACE VIEW human_actions AS ' || changed;
-END $$
+CREATE OR REPLACE VIEW human_actions AS
+SELECT recorded_at AS decided_at, project, entry ->> 'model' AS model,
+    CASE kind WHEN 'erasure' THEN 'erase' ELSE coalesce(entry ->> 'decision', 'repair') END AS action,
+    CASE kind WHEN 'erasure' THEN 'a person, entry ' || sequence ELSE subject END AS subject, by, why, run_id
+FROM journal
+WHERE kind IN ('decision', 'erasure') OR (kind = 'prepared_day' AND by IS NOT NULL)
+UNION ALL
+SELECT p.created_at, m.project, p.model,
+    CASE WHEN p.rolled_back_from IS NOT NULL THEN 'roll back' WHEN p.forced THEN 'force promotion' ELSE 'promote' END,
+    'version ' || p.model_version || ' from ' || p.from_day, p.by, p.why, p.run_id
+FROM promotions p
+LEFT JOIN models m ON m.model = p.model
+LEFT JOIN version_moves v ON v.promotion_id = p.id AND v.state = 'champion'
+WHERE p.by <> 'gate' AND (p.forced OR v.from_state IS DISTINCT FROM 'pending') AND NOT EXISTS (
+    SELECT FROM journal j
+    WHERE j.kind = 'decision' AND j.entry ->> 'model' = p.model
+        AND j.entry ->> 'model_version' = p.model_version::text AND j.by = p.by AND j.why = p.why
+        AND j.entry -> 'promotions' @> jsonb_build_array(jsonb_build_object('from_day', p.from_day)))
+UNION ALL
+SELECT e.happened_at, nullif(i.project, ''), NULL,
+    CASE e.kind WHEN 'acknowledged' THEN 'acknowledge' WHEN 'snoozed' THEN 'snooze' ELSE 'close' END,
+    'incident ' || i.id || ': ' || i.subject, e.by, e.why, e.run_id
+FROM incident_events e
+JOIN incident_records i ON i.id = e.incident_id
+WHERE e.by IS NOT NULL;
 """
 
 
