@@ -123,19 +123,20 @@ class DriftSource:
         After a person's decision to freeze them again, the newest champion comes first, whose data were accepted.
         """
         number, there = postgres.drift.read_frozen(self.settings, self.model.name)
+        first, newest = champions[0], champions[-1]
         if number:
-            champions = sorted(champions, key=champions.index, reverse=True)
+            first, champions = newest, [newest, *champions[:-1]]
         inputs = [name for name in (*self.model.numeric, *self.model.categorical) if (INPUT, name) not in there]
         if inputs:
             # What the newest champion lacks, no champion needs; to ask all of them would take long each night.
-            known = self._columns(training[champions[0 if number else -1]])
+            known = self._columns(training[newest])
             inputs = [name for name in inputs if known is None or name in known]
         for version in champions:
             found: dict[tuple[str, str], Edges] = {}
             if inputs:
                 found |= self._edges_of_inputs(inputs, training[version])
                 inputs = [name for name in inputs if (INPUT, name) not in found]
-            if version == champions[0] and (OUTCOME, self.model.outcome) not in there:
+            if version == first and (OUTCOME, self.model.outcome) not in there:
                 found |= self._edges_of_results(training[version])
             postgres.drift.freeze_edges(self.settings, self.model.name, version, found, number)
             if not inputs:
