@@ -18,6 +18,7 @@ from include.core.variants import kinds_in
 from include.gate.checks import AnyCheck
 from include.monitoring.degradation import DegradationMonitor
 from include.monitoring.drift import DriftMonitor
+from include.monitoring.estimate import EstimateMonitor
 from include.monitoring.freshness import FreshnessMonitor
 from include.monitoring.performance import PerformanceMonitor
 from include.monitoring.scores import ScoresMonitor
@@ -577,6 +578,7 @@ class TestDefaults:
             ScoresMonitor: ScoresMonitor(),
             SkewMonitor: SkewMonitor(),
             DegradationMonitor: DegradationMonitor(),
+            EstimateMonitor: EstimateMonitor(),
         }
 
 
