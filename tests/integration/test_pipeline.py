@@ -116,8 +116,10 @@ def test_the_views_say_what_runs_cost_and_who_was_late(recorded: Settings, price
     cost = execute(
         recorded,
         "SELECT day, step, model, runs, round(core_seconds), cost, currency FROM pipeline_cost "
-        "WHERE day >= '2013-02-27' ORDER BY day",
+        "WHERE day >= '2013-02-27' AND step <> 'storage' ORDER BY day",
     )
+    stored = execute(recorded, "SELECT runs, cost, currency FROM pipeline_cost WHERE step = 'storage'")
+    assert stored == [(0, 0.0, "EUR")], "measured once, on the day on which the monitors ran"
     assert cost == [
         (date(2013, 2, 27), "build_features", None, 1, 300, 0.1, "EUR"),
         *((day, "build_features", None, 1, 3600, 1.0, "EUR") for day in (date(2013, 2, 28), DAY, NEXT)),
