@@ -4,6 +4,7 @@ WeasyPrint needs Debian's libpango and a font. The same page gives the same byte
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
@@ -11,6 +12,13 @@ from typing import Any, cast
 from include.core.errors import ActionRequiredError
 
 _VARIABLE = re.compile(r"var\((--[a-z0-9-]+)\)")
+
+
+PRESENTATION = frozenset({
+    *("fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin"),
+    *("font-family", "font-size", "font-weight"),
+})
+"""The properties that the parts of charts have as attributes."""
 
 
 class NoPdfError(ActionRequiredError):
@@ -46,6 +54,7 @@ def make_pdf(html: str) -> bytes:
     require_pdf()
     from weasyprint import HTML
 
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)  # it warns of each property that paper does not have
     page = HTML(string=html, url_fetcher=_refuse)
     _style_charts(page.wrapper_element)
     identifier = hashlib.sha256(html.encode()).digest()[:16]
@@ -57,7 +66,7 @@ def _refuse(url: str, *_: Any, **__: Any) -> Any:
 
 
 def _style_charts(root: Any) -> None:
-    """Give each part of a chart its style on paper as an attribute.
+    """Give each part of a chart its style on paper as attributes.
 
     WeasyPrint applies the style sheet of a page to everything but the inside of an SVG.
 
@@ -77,8 +86,8 @@ def _style_charts(root: Any) -> None:
     def style_all(element: Any, inherited: Mapping[str, str]) -> None:
         own = {name: text for *_, found in matcher.match(element) for name, text in found}
         custom = {**inherited, **{name: text for name, text in own.items() if name.startswith("--")}}
-        shown = {name: _resolved(text, custom) for name, text in own.items() if not name.startswith("--")}
-        element.etree_element.set("style", ";".join(f"{name}:{text}" for name, text in shown.items()))
+        for name in PRESENTATION & own.keys():
+            element.etree_element.set(name, _resolved(own[name], custom))
         for child in element.iter_children():
             style_all(child, custom)
 

@@ -164,7 +164,7 @@ def _cost_figure(days: Sequence[CostDay], unit: str) -> Markup:
     series = [Series("predictions", mine, marks=True), Series("best constant", other, marks=True)]
     return charts.lines(
         "Cost of errors by run date",
-        "The area between the lines is what the predictions saved.",
+        "Between the lines: what was saved.",
         Axis("run date", names=[str(each.day) for each in days]),
         Axis(unit, low=0.0),
         [each for each in series if each.points],

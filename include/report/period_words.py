@@ -64,7 +64,7 @@ def quality(facts: PeriodFacts) -> str:
     if not measured:
         return "How good they were is not known yet: no outcome became known."
     if len(measured) <= 2:
-        return "; ".join(_quality_of(model, facts) for model in measured) + "."
+        return _sentence("; ".join(_quality_of(model, facts) for model in measured))
     compared = [(model, both) for model in measured if (both := mean_dummy(model.losses))]
     better = [model for model, (own, dummy) in compared if own < dummy]
     worse = [model.name for model, (own, dummy) in compared if own >= dummy]
@@ -96,11 +96,11 @@ def _quality_of(model: ModelPeriod, facts: PeriodFacts) -> str:
 def worth(facts: PeriodFacts) -> str:
     """Return what errors cost, and what the predictions saved; empty if no owner declared costs or none is known."""
     found = worths(facts.models)
-    return "; ".join(_worth_in_words(each) for each in found) + "." if found else ""
+    return _sentence("; ".join(_worth_in_words(each) for each in found)) if found else ""
 
 
 def _worth_in_words(found: Worth) -> str:
-    text = f"Errors cost {money(found.cost, found.unit)}"
+    text = f"errors cost {money(found.cost, found.unit)}"
     if found.saved is None:
         return f"{text}; what the best constant would have cost is not known"
     if found.compared < found.rows:
@@ -143,8 +143,7 @@ def changes(facts: PeriodFacts) -> str:
         parts.append(f"the pipeline cost {money(cost, facts.currency)}")
     elif facts.steps:
         parts.append(f"the pipeline took {duration(sum(each.core_seconds for each in facts.steps))} of CPU time")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+    return _sentence("; ".join(parts))
 
 
 def pipeline_cost(facts: PeriodFacts) -> float | None:
@@ -165,8 +164,8 @@ def model_sentence(model: ModelPeriod, facts: PeriodFacts) -> str:
         return f"{text}. No outcome of {model.window} became known, so how good they were is not known yet."
     text += f"; {_quality_of(model, facts)}"
     if model.costs and model.unit:
-        said = _worth_in_words(worth_of(model.unit, model.costs))
-        text += f". {said}"
+        text += f". {_sentence(_worth_in_words(worth_of(model.unit, model.costs)))}"
+        return text
     return f"{text}."
 
 
@@ -215,12 +214,16 @@ def _against(own: float, other: float, what: str) -> str:
     if not other:
         return f"where {what} had no loss"
     share = abs(own / other - 1)
-    percent = f"{share:.0%}" if share >= 0.01 or share == 0 else f"{share:.1%}"
+    percent = f"{share:.0%}" if share >= 0.0095 or share == 0 else f"{share:.1%}"
     return f"{percent} {'better' if own < other else 'worse'} than {what}"
 
 
 def _before(facts: PeriodFacts) -> str:
     return f"the {facts.period.kind} before"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _count(count: int, word: str, words: str = "") -> str:

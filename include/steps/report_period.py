@@ -16,9 +16,8 @@ from include.core.interval import Interval
 from include.core.journal import Known
 from include.core.outbox import Message, key_of
 from include.core.periods import Period, PeriodKind, Reports, outcome_window
-from include.core.point_in_time import DayRecord
 from include.core.project import Project
-from include.core.records import PeriodReported, PeriodsReported
+from include.core.records import DayRecord, PeriodReported, PeriodsReported
 from include.core.settings import Settings
 from include.core.stack import is_late
 from include.io import postgres
@@ -245,6 +244,6 @@ def _suppliers(project: Project, period: Period, known: Known, settings: Setting
         results = postgres.periods.read_quality(settings, project.name, of_feed["delivery_id"].to_list())
         rows, quarantined, failed = (sum(each[n] for each in results.values()) for n in range(3))
         refused = of_feed.filter(pl.col("verdict") == "refused").height
-        counts = {"rows": rows, "quarantined": quarantined, "failed": failed}
-        add(declared.supplier or feed, feed, deliveries=of_feed.height, refused=refused, **counts)
+        found_in = {"rows": rows, "quarantined": quarantined, "failed": failed}
+        add(declared.supplier or feed, feed, deliveries=of_feed.height, refused=refused, **found_in)
     return [found[name] for name in sorted(found)]

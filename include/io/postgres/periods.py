@@ -268,8 +268,8 @@ def read_decided(settings: Settings, model: str, days: Interval, as_of: datetime
         reasons: dict[str, list[str]] = {}
         for gate_id, sentence in connection.execute(failed.order_by(r.gate_id, r.number)):
             reasons.setdefault(gate_id, []).append(sentence)
-        champions = dict(connection.execute(promoted.group_by(p.gate_id)).tuples().all())
-        states = dict(connection.execute(moves.order_by(m.id)).tuples().all())
+        champions = {row[0]: row[1] for row in connection.execute(promoted.group_by(p.gate_id))}
+        states = {row[0]: row[1] for row in connection.execute(moves.order_by(m.id))}
         found = connection.execute(decisions).all()
     return [
         Decided(

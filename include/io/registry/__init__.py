@@ -158,7 +158,7 @@ class Registry:
         return versions.record_report(self.connection, version, gate_id, page, facts)
 
     def print_report(self, version: Version, make_pdf: Callable[[str], bytes]) -> str | None:
-        """Add the newest training report of a version as PDF beside its page; return its path, None without a report."""
+        """Add the newest training report of a version as PDF beside its page; return its path, None without one."""
         return versions.print_report(self.connection, version, make_pdf)
 
     def read_facts(self, version: Version) -> dict[str, Any] | None:
