@@ -37,7 +37,7 @@ def require_pdf() -> None:
         missing = str(error).split(":")[0]
         raise NoPdfError(
             f"no PDF: this machine lacks a library of the system ({missing}). Install Pango and a font; on Debian and "
-            "Ubuntu: apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core. "
+            "Ubuntu: apt-get install libpango-1.0-0 libpangoft2-1.0-0 fonts-dejavu-core. "
             "`tools/need pango` says the command for this machine. The HTML page has the same content."
         ) from error
 
