@@ -185,7 +185,7 @@ def _promoted(each: Promoted) -> str:
     if each.rolled_back_from is not None:
         return f"version {each.version} is the champion again, rolled back from {each.rolled_back_from} by a person"
     how = " against the gate" if each.forced else ""
-    return f"version {each.version} is the champion{', by a person' + how if each.by_person else ''}"
+    return f"version {each.version} is the champion from this day on{', by a person' + how if each.by_person else ''}"
 
 
 def _steps(facts: PeriodFacts) -> list[dict[str, Any]]:

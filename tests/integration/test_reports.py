@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from email import message_from_string
 from pathlib import Path
@@ -94,8 +95,15 @@ def observe(settings: Settings) -> None:
     both = {"slice": "all", "slice_value": "all"}
     gate = {
         **late,
-        "gate_id": gate_id, "model_version": 2, "day": WEEK.days[3], "candidate": "boosted", "passed": False,
-        "model_digest": "m", "rules_digest": "r", "checks": 1, "rows": 9,
+        "gate_id": gate_id,
+        "model_version": 2,
+        "day": WEEK.days[3],
+        "candidate": "boosted",
+        "passed": False,
+        "model_digest": "m",
+        "rules_digest": "r",
+        "checks": 1,
+        "rows": 9,
         **{
             f"{part}_{end}": WEEK.start - timedelta(days=9)
             for part in ("validation", "holdout")
@@ -114,7 +122,12 @@ def observe(settings: Settings) -> None:
     drift = {
         **late,
         **both,
-        "role": "input", "reference": "weeks", "days": 1, "rows": 4, "digest": "d", "model_version": 1,
+        "role": "input",
+        "reference": "weeks",
+        "days": 1,
+        "rows": 4,
+        "digest": "d",
+        "model_version": 1,
     }
     strong = [
         {**drift, "day": WEEK.days[n], "feature": "wind_speed_mph", "strength": 1 + n, "shift": n} for n in (1, 2)
@@ -171,6 +184,17 @@ def test_a_week_says_what_happened_and_what_is_missing(copy: Settings, ferries: 
     for absent in ("not known yet", "month input", "test_"):
         assert absent not in text, "the report knows nothing that its run date does not, and no name of a person"
     assert files(copy)["2013-W10.pdf"].startswith(b"%PDF-")
+
+
+def test_errors_of_numbers_are_added_up_where_the_rows_are(week: Settings) -> None:
+    """Predicted are 0, 0, 1 and 1 where 20, 0 and 20 came true, and nothing for the fourth; the baseline says 5."""
+    delay = replace(load_model("late_ferry").monitored, problem_type="regression", outcome="ferry_delay")
+    day = Interval.of(WEEK.start)
+    [known] = postgres.periods.read_errors(week, "ferries", delay, day, {1: 5.0})
+    assert (known.version, known.rows, known.pairs) == (1, 3, None)
+    assert (known.under, known.over, known.baseline_under, known.baseline_over) == (39.0, 0.0, 30.0, 5.0)
+    [unknown] = postgres.periods.read_errors(week, "ferries", delay, day, {1: None})
+    assert (unknown.under, unknown.baseline_under, unknown.baseline_over) == (39.0, None, None)
 
 
 def test_a_report_is_the_same_to_the_byte_whatever_ran_before_it(copy: Settings, ferries: Project) -> None:
