@@ -214,6 +214,7 @@ def test_texts_from_outside_stay_texts(text: str) -> None:
     page = make_period_page(facts(hostile, incidents=[IncidentFound("low", text, text, DAYS[0], None, text)]))
     assert_complete_in_itself(page, draws=True)
     assert MARKUP not in page
+    assert not {"\u202e", "\x1b", "\u200b"} & {*page}, "a character that nobody sees must be visible"
 
 
 def message(pdf: bytes | None, **declared: Any) -> dict[str, Any]:
