@@ -1,6 +1,5 @@
 """Reports of periods on a real PostgreSQL: what they say, equal bytes, kill points, and one mail with the PDF."""
 
-import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,11 +17,13 @@ from include.cli import app
 from include.config.loading import load_model, load_project
 from include.core.errors import DataError
 from include.core.interval import Interval
+from include.core.journal import Known
 from include.core.periods import Reports
 from include.core.project import Project
 from include.core.records import Alert, PeriodsReported
 from include.core.settings import Settings
 from include.io import pdf, postgres
+from include.io.journal import read_journal
 from include.io.outbox import send_due
 from include.io.postgres import schema
 from include.io.postgres.messages import Outbox
@@ -245,7 +246,7 @@ def test_subscribers_get_one_mail_with_the_pdf_and_programs_the_sentences(copy: 
     parts = list(message_from_string(text).walk())
     [attached] = [part for part in parts if part.get_filename()]
     assert attached.get_filename() == "ferries-2013-W10.pdf"
-    assert base64.b64decode(attached.get_payload()) == files(copy)["2013-W10.pdf"]
+    assert attached.get_payload(decode=True) == files(copy)["2013-W10.pdf"]
     got = asked.body
     assert got["text"].count("\n") == 4 and got["period"] == "2013-W10" and "attachment" not in got
     assert all('"attachment": "ferries-2013-W10.pdf"' in payload for _, _, payload, _ in messages(copy))
@@ -254,12 +255,10 @@ def test_subscribers_get_one_mail_with_the_pdf_and_programs_the_sentences(copy: 
 def test_a_backfill_sends_nothing_unless_it_is_asked_to(
     copy: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = step.read_journal
-
-    def reconstructed(*args: Any) -> Any:
-        known = read(*args)
-        known.records[RUN] = known.records[RUN].model_copy(update={"reconstructed": True})
-        return known
+    def reconstructed(*args: Any) -> Known:
+        known = read_journal(*args)
+        late = known.records[RUN].model_copy(update={"reconstructed": True})
+        return replace(known, records={**known.records, RUN: late})
 
     monkeypatch.setattr(step, "read_journal", reconstructed)
     assert report(copy, ferries).reports[0].subscribers == 0 and messages(copy) == []
