@@ -34,7 +34,8 @@ def test_a_report_is_made_on_the_run_date_after_a_week(
     monkeypatch.setattr(params, "get_current_context", lambda: {"dag_run": run, "params": {}})
     given: list[dict[str, Any]] = []
     monkeypatch.setattr(module, "run_step", lambda *_, **options: given.append(options))
-    call = module.monitor(REPORTED).get_task("report_period").python_callable
+    task: Any = module.monitor(REPORTED).get_task("report_period")
+    call = task.python_callable
     if asked:
         call()
     else:
