@@ -9,7 +9,7 @@ FOLDER = "_reports"
 
 
 def report_path(project: str, period: Period, ending: str) -> str:
-    """Return the path of a report below the folder of all reports, such as flights/week/2013-W10.pdf."""
+    """Return the path of a report below the folder of all reports, such as <project>/week/2013-W10.pdf."""
     return f"{project}/{period.kind}/{period.name}.{ending}"
 
 
