@@ -11,6 +11,7 @@ RUN --mount=type=secret,id=extra_ca,target=/tmp/extra_ca \
     apt-get update -q \
     && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
         ca-certificates git openjdk-17-jre-headless python3.11 \
+        fonts-dejavu-core libpango-1.0-0 libpangoft2-1.0-0 \
     && rm -rf /var/lib/apt/lists/* \
     && if [ -s /tmp/extra_ca ]; then cp /tmp/extra_ca /usr/local/share/ca-certificates/extra.crt; fi \
     && update-ca-certificates

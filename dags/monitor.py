@@ -1,13 +1,15 @@
 """`<project>_monitor`: record the outcomes that became known, measure the models with them, and send alerts."""
 
 from airflow.sdk import DAG, TaskGroup, dag, task, teardown
+from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import send_waiting
 from dags.common import Json, describe, nightly, outcomes_asset, run_step, schedule
-from dags.params import run_date
+from dags.params import is_backfill, run_date
 from dags.sensors import wait_for_features
 from include.config.loading import load_model, load_project, model_names, project_names
 from include.core.interval import Interval
+from include.core.periods import Period
 from include.core.project import Project
 
 DOC = """
@@ -18,7 +20,8 @@ model's published scores by day, version and slice, checks how fresh tables and 
 rule of `model.yaml` is broken or the scores of the day before were late. `skew` builds a sample of the rows that were
 published for the day before again, from the raw tables, and raises an alert if they differ. One cause is one incident:
 people are told when it begins, when it is clearly worse, and when it is over. `alert` sends the messages that wait in
-the outbox. What a receiver does not take now, the DAG `outbox` sends later.
+the outbox. What a receiver does not take now, the DAG `outbox` sends later. `report_period` writes the reports that
+`project.yaml` declares, on the run date after each week, month or quarter (docs/reports.md).
 
 - **Safe to run again:** yes, in any order of days. An older run date never overwrites what a newer one knows, a day is
   measured again only when its scores or outcomes changed, and no alert is sent twice.
@@ -29,6 +32,8 @@ the outbox. What a receiver does not take now, the DAG `outbox` sends later.
 - **If `skew` fails:** nothing else waits for it. What it did not check, the run of the next day does, for a week.
 - **If it waits:** the log of `wait_for_features` names the day that `{name}_prepare` has not finished.
 - **If `<model>.retrain` is skipped:** no training is asked for; its log says why. View `retraining_requests`.
+- **If `report_period` is skipped:** no week, month or quarter that is reported on ended the day before.
+- **If `report_period` fails:** nothing else waits for it. Clear it: a report is sent once, however often it is written.
 - **If `alert` is skipped:** no message was due, or none can be sent now; its log says why.
 - **If `alert` fails:** the webhook refused messages for good, or did not accept them within a day. They were given up.
   The run does not fail because of it.
@@ -71,9 +76,20 @@ def monitor(project: Project) -> DAG:
             """Build a sample of the rows published the day before again from raw tables, and compare."""
             return run_step("skew", project, Interval.of(run_date(project)))
 
+        @task
+        def report_period() -> Json:
+            """Write the report of the week, month or quarter that ended the day before, and send it."""
+            day, reports = run_date(project), project.reports
+            if reports is None or not Period.ended_before(day, reports.periods):
+                raise AirflowSkipException(f"no period that is reported on ended the day before {day}")
+            return run_step("report_period", project, Interval.of(day), send=False if is_backfill() else None)
+
         ready, monitored = wait_for_features(project), monitor()
         ready >> outcomes() >> monitored >> alert()
-        ready >> skew()
+        skewed = skew()
+        ready >> skewed
+        if project.reports:
+            [monitored, skewed] >> report_period()
         for model in (load_model(name) for name in model_names(project.name)):
             if model.retrained is not None:
                 from dags.retrain import RequestTraining

@@ -33,6 +33,7 @@ from include.core.base import Record
 from include.core.errors import ActionRequiredError, nearest
 from include.core.interval import Interval
 from include.core.log_lines import log_to_stderr
+from include.core.periods import Period, PeriodKind
 from include.core.printable import printable
 from include.core.project import Project
 from include.core.records import (
@@ -530,6 +531,31 @@ def _versions(model: str, interval: Interval, version: int | None) -> dict[date,
     return postgres.promotions.read_versions(
         _settings(), model, interval, "champion" if version is None else str(version)
     )
+
+
+@app.command()
+def report(
+    project: Annotated[str | None, typer.Option(help="a project: the report of a period")] = None,
+    period: Annotated[PeriodKind | None, typer.Option(help="with --project: week, month or quarter")] = None,
+    day: Annotated[
+        date | None, typer.Option("--date", parser=_day, metavar="DAY", help="with --project: a day of the period")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="a model: its training report as PDF, beside the page")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="with --model: the version")] = None,
+    *,
+    send: Annotated[bool, typer.Option("--send", help="send it to the subscribers of project.yaml, once")] = False,
+) -> None:
+    """Write the report of a week, month or quarter, or the training report of a version as PDF."""
+    if project and period and day and not (model or version):
+        run_date = Period.containing(period, day).run_date
+        options = {"kinds": (period,), "send": send}
+        _print(_run("report_period", load_project(project), Interval.of(run_date), **options))
+    elif model and version and not (project or period or day or send):
+        from include.operations.print_report import print_report
+
+        _say(print_report(load_model(model), version, _settings()))
+    else:
+        raise ActionRequiredError("give --project, --period and --date, or --model and --version")
 
 
 @app.command()

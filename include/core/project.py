@@ -22,6 +22,7 @@ from include.core.feeds import (
 )
 from include.core.local_time import first_time, moment_of
 from include.core.paths import can_meet
+from include.core.periods import Reports
 from include.core.prices import Prices
 from include.core.routes import Route
 
@@ -106,6 +107,11 @@ class Project(Config):
         default=(),
         description="who gets messages about the project; all routes that fit get them, nightly_alerts if none does",
         examples=[[{"to": "oncall_pager", "severities": ["critical"]}]],
+    )
+    reports: Reports | None = Field(
+        default=None,
+        description="reports of weeks, months and quarters, by the run date after each; without it, there are none",
+        examples=[{"periods": ["week", "month"], "to": ["managers_mail"]}],
     )
     run_on: dict[Literal["build_features"], RunOn] = Field(
         default_factory=dict,

@@ -739,6 +739,28 @@ class Skewed(StepResult):
     alerts: tuple[Alert, ...] = ()
 
 
+class PeriodReported(Record):
+    """A report of a period: where its page and its PDF are, who gets it, and what it says first."""
+
+    period: str
+    page: str
+    pdf: str | None
+    why_no_pdf: Sentence | None = None
+    subscribers: int = 0
+    summary: tuple[Sentence, ...] = ()
+
+
+class PeriodsReported(StepResult):
+    """The result of `report_period`."""
+
+    reports: tuple[PeriodReported, ...] = ()
+
+    @property
+    def skipped(self) -> str | None:
+        """The reason, if there was nothing to report on."""
+        return None if self.reports else "no period that is reported on ended the day before"
+
+
 class Retrained(StepResult):
     """The result of `retrain`: `why` a training of the run date is asked for, or why not."""
 

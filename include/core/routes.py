@@ -25,7 +25,8 @@ def _known_severity(given: object) -> object:
     return given
 
 
-def _connection(name: str) -> str:
+def connection_name(name: str) -> str:
+    """Refuse what cannot be the name of a connection."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name):
         raise ValueError(  # without the text: it may be an address, which is a secret
             "write the name of an Airflow connection; letters, digits, _, - and . are allowed. The address itself is "
@@ -37,7 +38,7 @@ def _connection(name: str) -> str:
 class Route(Config):
     """Who gets messages. A condition that is not declared fits every message."""
 
-    to: Annotated[str, AfterValidator(_connection)] = Field(
+    to: Annotated[str, AfterValidator(connection_name)] = Field(
         description="Airflow connection with the address", examples=["oncall_pager"]
     )
     models: tuple[str, ...] = Field(

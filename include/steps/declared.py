@@ -109,6 +109,7 @@ STEPS = {
         Step("skew", Project, records.Skewed, range_days=31),
         Step("monitor", Project, records.Monitored),
         Step("retrain", Model, records.Retrained),
+        Step("report_period", Project, records.PeriodsReported),
         Step("revalidate", Project, records.Revalidated, _OPERATIONS, writes_journal=True),
         Step("unpublish", Model, records.Unpublished, _OPERATIONS),
         Step("rollback", Model, records.RolledBack, _OPERATIONS),

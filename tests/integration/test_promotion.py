@@ -23,6 +23,7 @@ from include.gate.checks.quality import Quality
 from include.io import postgres
 from include.io.registry import LoadedModel, Registry
 from include.io.registry.models import REFERENCE_ROWS
+from include.operations.print_report import print_report
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit
 from include.steps.gate import gate
@@ -112,6 +113,7 @@ def test_a_training_leaves_its_report_which_is_the_same_again(trained: Settings)
     assert facts is not None
     assert facts["importances"][0]["name"] == "leaving_hour", "the planted cause of late ferries"
     assert report_version(MODEL, after(1), trained, decision=decision) == made
+    assert print_report(MODEL, 2, trained).endswith(f"{made.report.removesuffix('.html')}.pdf")
     promote(MODEL, after(2), trained, version=2)
     [row] = small.select(trained, "SELECT report FROM promotion_history WHERE model_version = 2")
     assert row["report"] == f"runs:/{version.run_id}/{made.report}"

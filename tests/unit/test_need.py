@@ -130,6 +130,23 @@ def test_ubuntu_gets_no_browser_from_its_own_packages(tmp_path: Path) -> None:
     assert machine.need("--packages", "browser") == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    ("system", "packages"),
+    [
+        ("debian 12", "apt-get install libpango-1.0-0 libpangoft2-1.0-0 fonts-dejavu-core"),
+        ("fedora", "dnf install pango dejavu-sans-fonts"),
+        ("macos", "brew install pango"),
+    ],
+)
+def test_what_makes_pdfs_is_named_where_it_is_missing(tmp_path: Path, system: str, packages: str) -> None:
+    machine, folder = Machine(tmp_path, system), tmp_path / "lib"
+    code, _, errors = machine.need("pango", PANGO_FOLDERS=str(folder))
+    assert code == 1 and errors.endswith(packages)
+    folder.mkdir()
+    folder.joinpath("libpangoft2-1.0.so.0").touch()
+    assert machine.need("pango", PANGO_FOLDERS=str(folder)) == (0, "", "")
+
+
 @pytest.mark.parametrize("version", ["1.8.0_412", "11.0.25", "25", "25.0.1", "170.0"])
 def test_only_java_17_and_21_are_accepted(tmp_path: Path, version: str) -> None:
     machine = Machine(tmp_path, "debian 12")
@@ -195,5 +212,5 @@ def test_a_python_that_cannot_make_environments_is_not_used(tmp_path: Path) -> N
 def test_a_wrong_argument_is_refused(tmp_path: Path) -> None:
     code, _, errors = Machine(tmp_path, "debian 12").need("pyhton")
     assert code == 2
-    assert "pyhton is not one of python, java, maven, browser" in errors
+    assert "pyhton is not one of python, java, maven, browser, pango" in errors
     assert os.access(ROOT / "tools" / "need", os.X_OK)

@@ -27,7 +27,7 @@ IMPOSSIBLE = frozenset({"file", "syslog", "dbus", "qt", "kde", "glib", "gnome", 
 
 
 class Apprise(Channel):
-    """Sends one text to one URL of apprise."""
+    """Sends one text to one URL of apprise, with the file of the message where the service takes files."""
 
     kind: Literal["apprise"] = "apprise"
 
@@ -50,6 +50,7 @@ class Apprise(Channel):
             "title": f"nightly-ml: {message.subject}"[:200],
             "text": str(message.payload["text"]),
             "seconds": seconds,
+            "attachment": message.payload.get("attachment"),
         }
         answer = _ask(order, seconds)
         return answer if isinstance(answer, Attempt) else attempt_of(answer)

@@ -3,6 +3,7 @@
 It answers with one line of JSON. Nothing else of it is read: apprise's log lines can have parts of the address.
 """
 
+import base64
 import json
 import logging
 import os
@@ -63,10 +64,26 @@ def send(order: dict[str, Any], log: Collector) -> dict[str, Any]:
         service.socket_read_timeout = order["seconds"]
     everyone = apprise.Apprise(asset=asset)
     everyone.add(service)
+    attached = order.get("attachment") if service.attachment_support else None
     result = everyone.notify(
-        body=order["text"], title=order["title"], body_format=apprise.NotifyFormat.TEXT, timeout=order["seconds"]
+        body=order["text"],
+        title=order["title"],
+        body_format=apprise.NotifyFormat.TEXT,
+        timeout=order["seconds"],
+        attach=_file(attached) if attached else None,
     )
     return {"sent": True} if bool(result) else {"sent": False, **find_status(log.lines)}
+
+
+def _file(given: dict[str, str]) -> Any:
+    """Return the file of a message, held in memory."""
+    from apprise import AppriseAttachment
+    from apprise.attachment.memory import AttachMemory
+
+    content = base64.b64decode(given["content"])
+    found = AppriseAttachment()
+    found.add(AttachMemory(content=content, name=given["name"], mimetype=given["type"]))
+    return found
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
 """What all channels have in common."""
 
+import base64
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, JsonValue, SecretStr
@@ -30,6 +32,36 @@ class Sendable(Protocol):
     @property
     def payload(self) -> dict[str, JsonValue]:
         """The text, and the labels by which it was routed."""
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file that a message has. It is stored with the message, so that what is sent is what was stored."""
+
+    name: str
+    type: str
+    content: bytes
+
+    @property
+    def in_payload(self) -> dict[str, JsonValue]:
+        """The part of a payload that has it."""
+        return {
+            "attachment": {"name": self.name, "type": self.type, "content": base64.b64encode(self.content).decode()}
+        }
+
+    @classmethod
+    def of(cls, message: Sendable) -> Self | None:
+        """Return the file of a message, None if it has none."""
+        found = message.payload.get("attachment")
+        if not found:
+            return None
+        given = cast(dict[str, str], found)
+        return cls(given["name"], given["type"], base64.b64decode(given["content"]))
+
+
+def without_attachment(payload: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return what a channel sends that takes no files."""
+    return {name: value for name, value in payload.items() if name != "attachment"}
 
 
 class Channel(Variant, ABC):

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr
 
 from include.core.outbox import Attempt
 from include.core.settings import utc_now
-from include.io.channels.base import Channel, Sendable, post, require_http_url
+from include.io.channels.base import Channel, Sendable, post, require_http_url, without_attachment
 
 
 class Webhook(Channel):
@@ -28,7 +28,9 @@ class Webhook(Channel):
     def send(self, message: Sendable, seconds: float) -> Attempt:
         """Post the message. Each try has the same key, and a timestamp and signature of its own."""
         about = {"key": message.key, "kind": message.kind, "subject": message.subject}
-        content = json.dumps({**message.payload, **about}, ensure_ascii=False, sort_keys=True).encode()
+        content = json.dumps(
+            {**without_attachment(message.payload), **about}, ensure_ascii=False, sort_keys=True
+        ).encode()
         timestamp = str(int(utc_now().timestamp()))
         headers = {
             "Idempotency-Key": message.key,

@@ -28,7 +28,7 @@ autolog).
 """
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -156,6 +156,10 @@ class Registry:
     def record_report(self, version: Version, gate_id: str, page: str, facts: Mapping[str, Any]) -> tuple[str, str]:
         """Add a training report to the run of a version; return the id of its experiment and the path of the page."""
         return versions.record_report(self.connection, version, gate_id, page, facts)
+
+    def print_report(self, version: Version, make_pdf: Callable[[str], bytes]) -> str | None:
+        """Add the newest training report of a version as PDF beside its page; return its path, None without one."""
+        return versions.print_report(self.connection, version, make_pdf)
 
     def read_facts(self, version: Version) -> dict[str, Any] | None:
         """Return the facts of the newest training report of a version, None if it has none."""

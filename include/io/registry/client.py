@@ -108,15 +108,19 @@ class MlflowConnection:
 
     def upload_text(self, run_id: str, folder: str, name: str, text: str) -> str:
         """Add a file to the artifacts of a run, and return the id of the run's experiment."""
+        return self.upload_bytes(run_id, folder, name, text.encode())
+
+    def upload_bytes(self, run_id: str, folder: str, name: str, content: bytes) -> str:
+        """Add a file to the artifacts of a run, and return the id of the run's experiment."""
         about = self._client.get_run(run_id).info
-        if self.on_databricks:
-            self._client.log_text(run_id, text, f"{folder}/{name}")
-            return str(about.experiment_id)
-        location = self.below_artifacts(about.artifact_uri)
         with tempfile.TemporaryDirectory(prefix="nightly-page-") as draft:
             file = Path(draft, name)
-            file.write_text(text, encoding="utf-8")
-            get_artifact_repository(location, self.tracking_uri).log_artifact(str(file), folder)
+            file.write_bytes(content)
+            if self.on_databricks:
+                self._client.log_artifact(run_id, str(file), folder)
+            else:
+                location = self.below_artifacts(about.artifact_uri)
+                get_artifact_repository(location, self.tracking_uri).log_artifact(str(file), folder)
         return str(about.experiment_id)
 
     def download_text(self, run_id: str, path: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,6 +165,17 @@ def record_report(
         experiment_id = connection.upload_text(version.run_id, REPORT, f"{gate_id}.html", page)
         client.set_model_version_tag(connection.registered_name(version.model), str(version.version), REPORT, path)
     return experiment_id, path
+
+
+def print_report(connection: MlflowConnection, version: Version, make_pdf: Callable[[str], bytes]) -> str | None:
+    """Add the newest training report of a version as PDF beside its page; return its path, None without a report."""
+    path = version.tags.get(REPORT)
+    page = None if path is None else connection.download_text(version.run_id, path)
+    if path is None or page is None:
+        return None
+    name = f"{path.removesuffix('.html').removeprefix(f'{REPORT}/')}.pdf"
+    connection.upload_bytes(version.run_id, REPORT, name, make_pdf(page))
+    return f"{REPORT}/{name}"
 
 
 def read_facts(connection: MlflowConnection, version: Version) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ The view `human_actions` gets these decisions, whatever it has by now: its defin
 from alembic import op
 
 revision = "0030"
-down_revision = "0027"
+down_revision = "0029"
 
 STATEMENTS = """
 CREATE TABLE storage_daily (

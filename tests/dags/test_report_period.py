@@ -1,0 +1,44 @@
+"""The task `report_period`: only projects that declare reports have it, and only after a period it does something."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException
+
+from dags import monitor as module
+from dags import params
+from include.config.loading import load_project
+from include.core.periods import Reports
+
+REPORTED = load_project("ferries").model_copy(update={"reports": Reports(periods=("week",))})
+
+
+def test_only_a_project_with_reports_has_the_task_and_nothing_waits_for_it() -> None:
+    assert "report_period" not in module.monitor(load_project("ferries")).task_ids
+    task = module.monitor(REPORTED).get_task("report_period")
+    assert task.upstream_task_ids == {"monitor", "skew"}
+    assert task.downstream_task_ids == set()
+
+
+@pytest.mark.parametrize(
+    ("day", "run_type", "asked"),
+    [(11, "scheduled", [{"send": None}]), (11, "backfill", [{"send": False}]), (12, "scheduled", [])],
+    ids=["Monday", "a backfill", "Tuesday"],
+)
+def test_a_report_is_made_on_the_run_date_after_a_week(
+    monkeypatch: pytest.MonkeyPatch, day: int, run_type: str, asked: list[dict[str, Any]]
+) -> None:
+    run = SimpleNamespace(logical_date=datetime(2013, 3, day, 7, tzinfo=UTC), run_type=run_type, conf={})
+    monkeypatch.setattr(params, "get_current_context", lambda: {"dag_run": run, "params": {}})
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(module, "run_step", lambda *_, **options: given.append(options))
+    task: Any = module.monitor(REPORTED).get_task("report_period")
+    call = task.python_callable
+    if asked:
+        call()
+    else:
+        with pytest.raises(AirflowSkipException):
+            call()
+    assert given == asked
