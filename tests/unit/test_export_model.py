@@ -1,7 +1,7 @@
 """`make export-model`: what it writes, that ONNX scores as scikit-learn does, and that it is refused where not.
 
-The tests of ONNX need the packages of requirements-export.txt. `make test-unit` installs them beside the environment, as
-`make export-model` does; they are skipped without them.
+The tests of ONNX need the packages of requirements-export.txt. `make test-unit` installs them beside the environment,
+as `make export-model` does; they are skipped without them.
 """
 
 import json
