@@ -35,7 +35,7 @@ from tests.integration import small
 from tests.integration.training import in_database
 
 DAY = date(2013, 3, 1)
-NEWEST = "0027"
+NEWEST = "0028"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -43,6 +43,7 @@ READER_VIEWS = {
     "model_performance",
     "model_status",
     "newest_predictions",
+    "prediction_reasons",
     "predictions_with_outcomes",
     *(f"{name}_entities" for name in project_names()),
 }
