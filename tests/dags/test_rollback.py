@@ -67,7 +67,7 @@ class Run:
         patch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", emulated.connection)
         self.dag: Any = rollback.roll_back(ON_DATABRICKS)
         self.instance, self.store = Running(), Store()
-        self.context = {
+        self.context: dict[str, Any] = {
             "ti": self.instance, "task_state_store": self.store, "params": FORM, "run_id": "manual__1",
             "dag_run": SimpleNamespace(triggering_user_name="ada"),
             "outlet_events": {asset: SimpleNamespace(extra={}) for asset in self.dag.get_task("rollback").outlets},

@@ -141,7 +141,7 @@ def test_a_model_with_explanations_stores_the_reasons_of_each_row(
     settings: Settings, tables: Tables, registry: Versions
 ) -> None:
     typical = pl.DataFrame({"hour": [12.0], "company": ["UA"]})
-    registry.loaded[1] = replace(registry.loaded[1], typical=typical)
+    registry.loaded = {1: replace(registry.loaded[1], typical=typical)}
     explained = MODEL.model_copy(update={"explanations": Explanations(top=1)})
     score(explained, Interval.of(FIRST), settings, versions={FIRST: 1})
     found = stored(tables)
