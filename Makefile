@@ -59,9 +59,9 @@ $(INSTALLED): requirements.txt requirements-dev.txt plugins/pyproject.toml
 
 lock: setup ## Lock each requirements*.in into its .txt (LOCK_FLAGS=--upgrade for newer versions)
 	$(LOCK) $(LOCK_FLAGS) requirements.in --output-file requirements.txt
+	$(LOCK) $(LOCK_FLAGS) requirements-boosting.in --output-file requirements-boosting.txt
 	$(LOCK) $(LOCK_FLAGS) requirements-dev.in --output-file requirements-dev.txt
 	$(LOCK) $(LOCK_FLAGS) requirements-notebook.in --output-file requirements-notebook.txt
-	$(LOCK) $(LOCK_FLAGS) requirements-boosting.in --output-file requirements-boosting.txt
 	$(LOCK) $(LOCK_FLAGS) requirements-export.in --output-file requirements-export.txt
 
 check: setup ## Check style, types, layers, generated docs, licences and locks; changes nothing
@@ -80,7 +80,7 @@ check: setup ## Check style, types, layers, generated docs, licences and locks; 
 	@( $(call lock_again,--offline) ) >/dev/null 2>&1 || ( $(call lock_again) ) || \
 		{ echo "one of the locks is out of date: make lock" >&2; exit 1; }
 
-lock_again = for lock in requirements requirements-dev requirements-notebook requirements-boosting requirements-export; do \
+lock_again = for lock in requirements requirements-boosting requirements-dev requirements-notebook requirements-export; do \
 	cp $$lock.txt $(VENV)/$$lock.txt && $(LOCK) $(1) $$lock.in --output-file $(VENV)/$$lock.txt && \
 	diff -u $$lock.txt $(VENV)/$$lock.txt || exit 1; done
 
@@ -88,7 +88,7 @@ test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick on
 
 test-databricks drills: $(DELTA)/.fetched
 
-drills: $(EXPORT)/.installed
+test-unit drills: $(EXPORT)/.installed
 
 $(DELTA)/.fetched: tests/databricks/pom.xml $(JARS)
 	@tools/need maven

@@ -23,6 +23,7 @@ from airflow.providers.databricks.operators.databricks import (
 )
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 from airflow.sdk import Context
+from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferralError
 from pydantic import JsonValue
 from requests import RequestException
@@ -291,6 +292,8 @@ class StepOperator(SubmitOnceOperator):
             task |= {"libraries": [{"requirements" if hashed else "whl": file}]}
         self.tasks = [task]
         self.run_name = f"{self.step} of {self.config.name}, {call.interval}"
+        # Airflow's operator resolves each field of the form to forward it, and fails for one without a default.
+        self.params = ParamsDict()
         return super()._prepare_submit_json(context)
 
     @cached_property

@@ -17,6 +17,7 @@ from include.monitoring import AnyMonitor, Monitor
 from include.monitoring.records import MonitoredModel
 from include.training.config import Training
 from include.training.costs import Costs
+from include.training.reasons import Explanations
 
 TO_FILL_IN = "TODO"
 """How a specification begins that nobody wrote yet. It runs, so that a laptop can try it; `check_config` refuses it."""
@@ -78,6 +79,11 @@ class Model(Training):
         description="whether a person decides about each version that passed the gate: required, or who may decide and "
         "how long it waits. By default the gate alone decides",
         examples=["required", {"allowed": ["ana", "ben"], "timeout_days": 7}],
+    )
+    explanations: Explanations | None = Field(
+        default=None,
+        description="the strongest reasons of each published prediction are stored beside it; by default none are",
+        examples=[{"top": 3}],
     )
     champion_messages: Name | None = Field(
         default=None,

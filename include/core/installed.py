@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 LIBRARIES = (
     *("apache-airflow", "deltalake", "great-expectations", "lightgbm", "mlflow", "mlflow-skinny", "numpy", "pandas"),
-    *("polars", "pyarrow", "pyspark", "scikit-learn", "scipy", "sqlalchemy", "xgboost"),
+    *("polars", "pyarrow", "pyspark", "scikit-learn", "scipy", "sqlalchemy", "xgboost", "xgboost-cpu"),
 )
 """The libraries that are compared. All of the lock would take half a second to read, at each step."""
 

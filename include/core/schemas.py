@@ -45,6 +45,15 @@ PREDICTION_COLUMNS: dict[str, pl.DataType] = {
 }
 """The columns that a model adds. Each has score and prediction; the problem type decides on the others."""
 
+REASONS = "reasons"
+"""The column of predictions with the strongest reasons as JSON: see `include/training/reasons.py`."""
+
+STORED_PREDICTION: dict[str, pl.DataType] = {**PREDICTION_COLUMNS, REASONS: pl.String()}
+"""The columns of a row of a batch, and of scores."""
+
+OF_JSON = ("probabilities", REASONS)
+"""The columns that are JSON."""
+
 EVERY_PREDICTION = ("score", "prediction")
 """The columns of predictions that are never null."""
 
@@ -53,7 +62,7 @@ SCORES: dict[str, pl.DataType] = {
     HORIZON: pl.Int32(),
     "entity_id": pl.String(),
     "model_version": pl.Int64(),
-    **PREDICTION_COLUMNS,
+    **STORED_PREDICTION,
     "as_of": pl.Datetime("us", "UTC"),
     "features_version": pl.Int64(),
 }
@@ -62,7 +71,7 @@ SCORES: dict[str, pl.DataType] = {
 def with_prediction_columns(scores: pl.LazyFrame) -> pl.LazyFrame:
     """Add the columns of predictions that the scores do not have, as null."""
     there = scores.collect_schema().names()
-    absent = {name: kind for name, kind in PREDICTION_COLUMNS.items() if name not in there}
+    absent = {name: kind for name, kind in STORED_PREDICTION.items() if name not in there}
     return scores.with_columns(pl.lit(None, kind).alias(name) for name, kind in absent.items())
 
 

@@ -89,7 +89,8 @@ def score(
         horizon_days = loaded[version].horizon_days
         rows = rows.filter(pl.col(HORIZON) <= horizon_days)
         counted = dict.fromkeys(counted, 0) | dict(rows.group_by("day").len().iter_rows())
-        scores = score_days(loaded[version], version, rows)
+        top = model.explanations.top if model.explanations else None
+        scores = score_days(loaded[version], version, rows, top)
         _require_finite(model, version, scores)
         table = tables.replace(
             scores_table(model.name, data_view),
@@ -205,8 +206,8 @@ def _require_rows(project: Project, rows: pl.DataFrame, counted: Mapping[date, i
         raise DataError.of_days(wrong)
 
 
-def score_days(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with model_version and the columns of predictions.
+def score_days(loaded: LoadedModel, version: int, rows: pl.DataFrame, top: int | None = None) -> pl.DataFrame:
+    """Return the rows with model_version and the columns of predictions; `top`: with so many reasons.
 
     Each day is scored by itself, because linear algebra on more rows at once differs in the last bits, and a day must
     get the same scores in a range as alone.
@@ -217,10 +218,12 @@ def score_days(loaded: LoadedModel, version: int, rows: pl.DataFrame) -> pl.Data
     ):
         scores = loaded.predict(of_day)
         columns = loaded.problem.published(scores, loaded.decision_threshold)
+        if top is not None:
+            columns[schemas.REASONS] = loaded.explain(of_day, top)
         finite = np.isfinite(scores).reshape(day.height, -1).all(axis=1)
         parts.append(
             day.with_columns(
-                *(pl.Series(name, values, schemas.PREDICTION_COLUMNS[name]) for name, values in columns.items())
+                *(pl.Series(name, values, schemas.STORED_PREDICTION[name]) for name, values in columns.items())
             ).with_columns(pl.when(pl.Series(finite)).then("score").otherwise(None).alias("score"))
         )
     empty = schemas.with_prediction_columns(kept.clear().lazy()).collect()

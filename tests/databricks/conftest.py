@@ -104,11 +104,11 @@ def spark_with_delta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @contextmanager
-def workspace(home: Path, *, tls: bool = False) -> Iterator[Databricks]:
-    """Start an emulator that keeps its files below a folder."""
+def workspace(home: Path, *, tls: bool = False, delta: bool = True) -> Iterator[Databricks]:
+    """Start an emulator that keeps its files below a folder; `delta`: its runs have a Spark with Delta."""
     command = [sys.executable, str(EMULATOR), "--home", str(home), "--token", TOKEN, "--principal", PRINCIPAL]
     command += ["--token-seconds", "125"]  # the hook requests another token two minutes before one expires
-    command += ["--set", f"SPARK_CONF_DIR={make_spark_conf(home / 'spark_conf')}"]
+    command += ["--set", f"SPARK_CONF_DIR={make_spark_conf(home / 'spark_conf')}"] if delta else []
     certificate = certify(home) if tls else None
     command += ["--tls", str(certificate)] if certificate else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

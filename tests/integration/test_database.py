@@ -43,6 +43,7 @@ READER_VIEWS = {
     "model_performance",
     "model_status",
     "newest_predictions",
+    "prediction_reasons",
     "predictions_with_outcomes",
     *(f"{name}_entities" for name in project_names()),
 }

@@ -332,6 +332,7 @@ def publish_labels(project: Project, settings: Settings) -> None:
         prediction=pl.lit(1.0),
         label=pl.lit("late"),
         probabilities=pl.lit('{"early": 0.05, "late": 0.75, "on time": 2e-1}'),
+        reasons=pl.lit('{"base": -1.5, "rest": 1e-7, "top": [["wind", 0.25]]}'),
     )
     publish_scores(
         project,
@@ -357,6 +358,9 @@ def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings]) ->
     stored_batches = postgres.predictions.read_batches(settings, "late_ferry", FEW)
     assert dict(stored_batches.select("batch_id", "digest").iter_rows()) == digests
     assert stored_batches["erased"].to_list() == [1] * len(FEW.days)
+    with postgres.connection.engine(settings).connect() as connection:
+        explained = connection.scalar(sa.text("SELECT count(*) FROM prediction_reasons"))
+    assert explained == after.height, "reasons go with their predictions"
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0].rpartition('.')[2]} {place[1]} {place[2]}")

@@ -591,3 +591,48 @@ def test_a_day_that_is_not_prepared_is_refused(scored: Settings, late: Model) ->
     with pytest.raises(DataError, match="2013-03-04: ferries is not prepared"):
         step.publish(late, Interval(start=DAYS[0], end=DAYS[2] + timedelta(days=1)), scored)
     assert counts(scored)["batches"] == 0
+
+
+# --- reasons ----------------------------------------------------------------------------------------------------------
+
+REASONS = "SELECT entity_id, rank, input, contribution, base, rest, model_version FROM prediction_reasons ORDER BY 1, 2"
+
+
+def with_reasons(scores: pl.DataFrame, contribution: float = -0.1) -> pl.DataFrame:
+    told = {"base": -1.5, "rest": 0.0625, "top": [["wind", 1e-7], ["Ålesund's hour", contribution]]}
+    return scores.with_columns(reasons=pl.lit(json.dumps(told)))
+
+
+def reasons_of(scores: pl.DataFrame, contribution: float = -0.1) -> list[tuple[Any, ...]]:
+    return [
+        (entity, rank, name, number, -1.5, 0.0625, version)
+        for entity, version in scores.select("entity_id", "model_version").sort("entity_id").iter_rows()
+        for rank, name, number in ((1, "wind", 1e-7), (2, "Ålesund's hour", contribution))
+    ]
+
+
+def test_reasons_are_published_and_taken_back_with_their_batch(
+    put: Any, settings: Settings, late: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, other = frame(DAY), frame(DAY, version=2, shift=0.1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(postgres.predictions, "_write_entities", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        put(with_reasons(scores))
+    assert counts(settings)["predictions"] == 0, "killed at the end of the transaction"
+    [first] = put(with_reasons(scores))
+    assert rows(settings, REASONS) == reasons_of(scores)
+    assert [day.state for day in put(with_reasons(scores))] == ["unchanged"]
+    assert rows(settings, REASONS) == reasons_of(scores), "a backfill does not double them"
+    assert [day.state for day in put(with_reasons(scores, 0.5), mode="missing")] == ["kept"]
+    assert rows(settings, REASONS) == reasons_of(scores)
+
+    put(other)  # of a model whose `explanations` were removed
+    assert rows(settings, REASONS) == []
+    unpublish(late, Interval.of(DAY), settings)
+    assert rows(settings, REASONS) == reasons_of(scores)
+    stored = postgres.predictions.read_predictions(settings, late.name, Interval.of(DAY))
+    of_first = stored.filter(pl.col("batch_id") == first.batch_id)
+    digest = rows(settings, f"SELECT digest FROM batches WHERE batch_id = '{first.batch_id}'")[0][0]
+    assert postgres.predictions.batch_digest(of_first) == digest, "what is read back must have the digest of the batch"
+    changed = with_reasons(of_first.drop("reasons"), 0.5)
+    assert postgres.predictions.batch_digest(changed) != digest, "the digest must cover the reasons"

@@ -1,7 +1,7 @@
 """`make export-model`: what it writes, that ONNX scores as scikit-learn does, and that it is refused where not.
 
-The tests of ONNX need the packages of requirements-export.txt and are skipped without them. CI does not install them;
-`make drills` does, and runs this file.
+The tests of ONNX need the packages of requirements-export.txt. `make test-unit` installs them beside the environment,
+as `make export-model` does; they are skipped without them.
 """
 
 import json
@@ -30,7 +30,7 @@ from tests.differential import frozen
 from tools.export_model.written import Exported, write
 from tools.stack import ROOT
 
-EXPORT = ROOT / ".venv" / "export"
+EXPORT = Path(sys.prefix) / "export"
 if EXPORT.exists():
     sys.path.append(str(EXPORT))  # behind all others: the packages that both have are those of this process
 
@@ -169,6 +169,7 @@ TRANSFORMS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.drill  # six seconds of a core; CI has the champions, which use most of them
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda each: "-".join(map(str, each.values())))
 def test_each_transform_exports(transform: dict[str, Any], onnx: SimpleNamespace) -> None:
     found = export(onnx, fitted({"kind": "linear"}, "binary", [transform]))

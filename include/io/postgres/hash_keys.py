@@ -19,7 +19,7 @@ from include.core.horizons import KEY
 from include.core.journal import Entry
 from include.core.project import Project
 from include.core.rehash import entity_ids, has_hashed_key
-from include.core.schemas import PREDICTION_COLUMNS
+from include.core.schemas import STORED_PREDICTION
 from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io.postgres import schema, training_summaries
 from include.io.postgres.connection import LOCK_TIMEOUT, add_locks, engine, lock
@@ -300,9 +300,9 @@ def _copy_batch(connection: sa.Connection, old: Any, new: str, digest: str) -> N
         predictions.c.day,
         predictions.c.horizon,
         _NEW.c.new,
-        *(predictions.c[name] for name in PREDICTION_COLUMNS),
+        *(predictions.c[name] for name in STORED_PREDICTION),
     ).where(predictions.c.batch_id == old, predictions.c.entity_id == _NEW.c.old)
-    target = ["batch_id", "model", *KEY, *PREDICTION_COLUMNS]
+    target = ["batch_id", "model", *KEY, *STORED_PREDICTION]
     connection.execute(sa.insert(predictions).from_select(target, new_rows))
 
 

@@ -19,7 +19,7 @@ from include.core.horizons import KEY
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import PublishedDay, PublishMode, UnpublishedDay
-from include.core.schemas import EVERY_PREDICTION, PREDICTION_COLUMNS
+from include.core.schemas import EVERY_PREDICTION, OF_JSON, PREDICTION_COLUMNS, STORED_PREDICTION
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import (
@@ -61,11 +61,11 @@ def batch_digest(rows: pl.DataFrame) -> str:
 
     Nor do horizons, if all are 0.
     """
-    used = [name for name in PREDICTION_COLUMNS if name in EVERY_PREDICTION or _has_values(rows, name)]
+    used = [name for name in STORED_PREDICTION if name in EVERY_PREDICTION or _has_values(rows, name)]
     if HORIZON in rows.columns and (rows[HORIZON] > 0).any():
         used = [HORIZON, *used]
-    if "probabilities" in used:  # PostgreSQL keeps neither the order of keys nor how a number was written
-        rows = rows.with_columns(pl.col("probabilities").map_elements(_canonical, pl.String))
+    # PostgreSQL keeps neither the order of keys nor how a number was written.
+    rows = rows.with_columns(pl.col(name).map_elements(_canonical, pl.String) for name in OF_JSON if name in used)
     return rows_digest(rows, *used)
 
 
@@ -107,7 +107,7 @@ _STAGED_PREDICTIONS = temporary_table(
     sa.Column("entity_id", schema.TEXT),
     *(
         sa.Column(name, schema.TEXT if kind == pl.String() else schema.DOUBLE)
-        for name, kind in PREDICTION_COLUMNS.items()
+        for name, kind in STORED_PREDICTION.items()
     ),
 )
 _DECIDED = temporary_table(
@@ -181,7 +181,7 @@ def _store(cursor: Any, settings: Settings, model: Model, new: Sequence[Batch], 
     """Stage batches, take the lock for publishing, and store those that are new."""
     # Before the lock, since it can be slow.
     stage(cursor, _STAGED_BATCHES, frame_of(_STAGED_BATCHES, new))
-    stage(cursor, _STAGED_PREDICTIONS, scores.select(*KEY, *PREDICTION_COLUMNS))
+    stage(cursor, _STAGED_PREDICTIONS, scores.select(*KEY, *STORED_PREDICTION))
     lock_in(cursor, f"publish {model.name}")
     execute(cursor, _declare(model))
     execute(cursor, _store_batches(model.name, settings.run_id))
@@ -223,9 +223,9 @@ def _store_batches(model: str, run_id: str) -> sa.Insert:
         made.c.day,
         rows.horizon,
         rows.entity_id,
-        *(sa.cast(rows[name], predictions.c[name].type) for name in PREDICTION_COLUMNS),
+        *(sa.cast(rows[name], predictions.c[name].type) for name in STORED_PREDICTION),
     ).select_from(_STAGED_PREDICTIONS.join(made, made.c.day == rows.day))
-    return sa.insert(predictions).from_select(["batch_id", "model", *KEY, *PREDICTION_COLUMNS], selecting)
+    return sa.insert(predictions).from_select(["batch_id", "model", *KEY, *STORED_PREDICTION], selecting)
 
 
 def _decide(model: str, mode: PublishMode) -> sa.Insert:
@@ -473,9 +473,10 @@ def read_batches(settings: Settings, model: str, interval: Interval) -> pl.DataF
 
 def rows_of_batch(connection: sa.Connection, batch_id: Any) -> pl.DataFrame:
     """Return the rows of a batch as `batch_digest` takes them: horizon, `entity_id` and the columns of predictions."""
-    read_rows = sa.select(predictions.c.horizon, predictions.c.entity_id, *schema.as_predicted(predictions.c))
+    columns = schema.as_predicted(predictions.c, STORED_PREDICTION)
+    read_rows = sa.select(predictions.c.horizon, predictions.c.entity_id, *columns)
     found = connection.execute(read_rows.where(predictions.c.batch_id == batch_id))
-    types = {HORIZON: pl.Int32(), "entity_id": pl.String(), **PREDICTION_COLUMNS}
+    types = {HORIZON: pl.Int32(), "entity_id": pl.String(), **STORED_PREDICTION}
     return pl.DataFrame([tuple(row) for row in found], schema=types, orient="row")
 
 
@@ -485,7 +486,8 @@ def read_predictions(settings: Settings, model: str, interval: Interval) -> pl.D
     return read(
         settings,
         sa
-        .select(_as_text(p.batch_id), p.model, p.day, p.horizon, p.entity_id, *schema.as_predicted(p))
+        .select(_as_text(p.batch_id), p.model, p.day, p.horizon, p.entity_id)
+        .add_columns(*schema.as_predicted(p, STORED_PREDICTION))
         .select_from(predictions.join(batches, b.batch_id == p.batch_id))
         .where(b.model == model, b.day.between(interval.start, interval.end)),
     )

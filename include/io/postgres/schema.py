@@ -6,13 +6,14 @@ import this module: it repeats the columns and comments that it adds. `tests/int
 migrated database with this module.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.core.names import entities_table
-from include.core.schemas import EVERY_PREDICTION, PREDICTION_COLUMNS
+from include.core.schemas import EVERY_PREDICTION, OF_JSON, PREDICTION_COLUMNS, REASONS
 
 metadata = sa.MetaData()
 
@@ -157,6 +158,7 @@ predictions = sa.Table(
         for name in PREDICTION_COLUMNS
     ),
     _column("horizon", INTEGER, HORIZON_OF, primary_key=True, server_default=sa.text("0")),
+    _column(REASONS, JSONB, "The strongest reasons of the score; null without `explanations`.", nullable=True),
     comment="The rows of all batches. The trigger batch_gets_no_more replaces a foreign key, which would cost one "
     "lookup for each row.",
 )
@@ -1106,12 +1108,9 @@ retrainings = sa.Table(
 )
 
 
-def as_predicted(columns: Any) -> list[sa.ColumnElement[Any]]:
+def as_predicted(columns: Any, names: Iterable[str] = PREDICTION_COLUMNS) -> list[sa.ColumnElement[Any]]:
     """Return the columns of predictions as frames have them: JSON as text, which is a value of Arrow."""
-    return [
-        sa.cast(columns[name], TEXT).label(name) if name == "probabilities" else columns[name]
-        for name in PREDICTION_COLUMNS
-    ]
+    return [sa.cast(columns[name], TEXT).label(name) if name in OF_JSON else columns[name] for name in names]
 
 
 def entities(project: str, *columns: str) -> sa.Table:

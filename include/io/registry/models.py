@@ -35,6 +35,7 @@ from include.config.model import Model
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.io.registry.client import MlflowConnection
 from include.training.problem_types import ProblemType, get_problem_type
+from include.training.reasons import explain, typical_row
 from include.training.serialization import Cloudpickle, Serialization, Skops
 from include.training.training_set import estimator_inputs
 
@@ -74,6 +75,7 @@ class LoadedModel:
         horizon_days: the largest horizon that it was fitted on.
         reference_rows: how many rows were scored when it was loaded, and compared with the stored scores.
         libraries: the version of each package that it was fitted with, as its files say.
+        typical: one row with the usual value of each input, by the reference rows; None before it was stored.
     """
 
     estimator: Any
@@ -86,6 +88,7 @@ class LoadedModel:
     horizon_days: int = 0
     reference_rows: int = 0
     libraries: Mapping[str, str] = field(default_factory=dict, compare=False)
+    typical: pl.DataFrame | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, model: Model, estimator: Any) -> Self:
@@ -123,6 +126,11 @@ class LoadedModel:
         with threadpool_limits(1):
             features = estimator_inputs(rows, self.numeric, self.categorical)
             return self.problem.predict(self.estimator, features)
+
+    def explain(self, rows: pl.DataFrame, top: int) -> list[str]:
+        """Return the strongest contributions to the score of each row, as JSON: see `include/training/reasons.py`."""
+        assert self.typical is not None  # of files that were loaded
+        return explain(self.predict, self.problem, rows, self.typical, top)
 
 
 @dataclass(frozen=True)
@@ -344,7 +352,9 @@ def load_files(files: ModelFiles, logged: LoggedModel, serialization: Serializat
             f"was fitted, by up to {largest:.3g}. {_libraries(files.contents)}. Nothing was scored. Install the lock "
             f"that it was fitted with; or {logged.instead}"
         )
-    return replace(loaded, reference_rows=rows.height, libraries=_libraries_of_fit(files.contents))
+    typical = typical_row(rows, loaded.numeric, loaded.categorical)
+    libraries = _libraries_of_fit(files.contents)
+    return replace(loaded, reference_rows=rows.height, libraries=libraries, typical=typical)
 
 
 def _estimator(contents: Mapping[str, bytes], logged: LoggedModel, serialization: Serialization) -> Any:

@@ -50,7 +50,7 @@ class Estimator(Variant):
         if self.package and importlib.util.find_spec(self.package) is None:
             raise ValueError(
                 f"{self.kind} needs the package {self.package}, which is not installed: "
-                "add requirements-boosting.txt to the image (docs/add-a-model.md)"
+                "add requirements-boosting.txt to the image (docs/transforms.md)"
             )
 
     @abstractmethod

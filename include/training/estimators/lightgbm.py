@@ -38,7 +38,7 @@ class LightGbm(Trees):
         """Return the estimator."""
         from lightgbm import LGBMClassifier, LGBMRegressor
 
-        settings = {
+        settings: dict[str, Any] = {
             "objective": OBJECTIVES[context.problem_type],
             "learning_rate": self.learning_rate,
             "n_estimators": self.max_iter,
@@ -54,4 +54,5 @@ class LightGbm(Trees):
         }
         if context.classifies:
             return LGBMClassifier(**settings)
-        return LGBMRegressor(**settings, **({} if quantile is None else {"alpha": quantile}))
+        of_quantile: dict[str, Any] = {} if quantile is None else {"alpha": quantile}
+        return LGBMRegressor(**settings, **of_quantile)

@@ -67,6 +67,20 @@ def test_an_analyst_reads_each_day_that_is_predicted(stack: Stack) -> None:
     assert found == wanted
 
 
+def test_an_analyst_reads_the_reasons_of_the_model_that_declares_them(stack: Stack) -> None:
+    reasons = """
+    SELECT model, p.day, p.entity_id, max(rank) AS last, bool_and(input <> '') AS named,
+        abs(min(base) + min(rest) + sum(contribution) - ln(min(score) / (1 - min(score)))) AS off
+    FROM prediction_reasons r JOIN current_predictions p USING (model, day, horizon, entity_id) GROUP BY 1, 2, 3
+    """
+    found = summary.query(stack.cli_environment()["READER_URL"], reasons)
+    assert {(row.model, row.day) for row in found} == {
+        ("coupon_used", day) for day in RUN_DATES.days if day.toordinal() % 7
+    }
+    assert {row.last for row in found} <= {1, 2, 3}
+    assert all(row.named and row.off < 1e-4 for row in found)
+
+
 def test_an_analyst_reads_labels_and_what_the_departments_are(stack: Stack) -> None:
     reader = stack.cli_environment()["READER_URL"]
     labels = summary.query(reader, "SELECT DISTINCT label FROM current_predictions WHERE model = 'demand_level'")

@@ -1,6 +1,8 @@
 """score on small tables, with models that need no MLflow: counts agree, and invalid scores are never written."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from include.core.settings import NO_DATABASE, Settings
 from include.io.registry import LoadedModel, Version
 from include.io.tables import Scope, Tables
 from include.steps import score as step
+from include.training.reasons import Explanations
 
 PROJECT = load_project("ferries")
 MODEL = load_model("late_ferry")
@@ -132,6 +135,21 @@ def score(model: Model, interval: Interval, settings: Settings, **options: Any) 
 
 def stored(tables: Tables) -> pl.DataFrame:
     return tables.scan("scores_late_ferry").sort("day", "model_version", "entity_id").collect()
+
+
+def test_a_model_with_explanations_stores_the_reasons_of_each_row(
+    settings: Settings, tables: Tables, registry: Versions
+) -> None:
+    typical = pl.DataFrame({"hour": [12.0], "company": ["UA"]})
+    registry.loaded = {1: replace(registry.loaded[1], typical=typical)}
+    explained = MODEL.model_copy(update={"explanations": Explanations(top=1)})
+    score(explained, Interval.of(FIRST), settings, versions={FIRST: 1})
+    found = stored(tables)
+    told = [json.loads(each)["top"] for each in found["reasons"]]
+    assert [[name for name, _ in each] for each in told] == [["hour"], []], "the second row has the typical hour"
+    score(MODEL, Interval.of(FIRST), settings, versions={FIRST: 1})
+    assert stored(tables)["reasons"].null_count() == found.height
+    assert stored(tables).drop("reasons").equals(found.drop("reasons")), "scores are the same with reasons and without"
 
 
 def test_each_row_of_features_gets_a_score(settings: Settings, tables: Tables) -> None:

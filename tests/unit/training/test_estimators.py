@@ -1,7 +1,6 @@
 """The estimators that `model.yaml` may declare learn, take what a night can bring, and are stored without code."""
 
 import hashlib
-import importlib.util
 import json
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -88,8 +87,6 @@ def outcome(problem_type: str, frame: pl.DataFrame) -> np.ndarray:
 @pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_estimator_learns_is_stored_and_takes_what_a_night_can_bring(kind: str, problem_type: str) -> None:
-    if kind in ("lightgbm", "xgboost") and importlib.util.find_spec(kind) is None:
-        pytest.skip(f"{kind} is in requirements-boosting.txt")
     if kind == "forest" and problem_type == "quantile":
         pytest.skip("forest cannot predict quantiles")
     model = model_of(problem_type, estimator=estimator(kind), transforms=(transform("cap_outliers"),))

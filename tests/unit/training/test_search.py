@@ -1,19 +1,25 @@
 """A search gives the same trials each time, goes on after a kill, and sees no day that it predicts."""
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from math import inf
 from typing import Any, cast
 
+import numpy as np
+import polars as pl
 import pytest
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
 from include.config.loading import load_model
 from include.core.interval import Interval
+from include.io.registry import LoadedModel
 from include.steps import fit as fit_step
 from include.training.config import Candidate
 from include.training.search import Search, Searched, Trial, folds, search
+from include.training.training_set import TrainingSet
 from tests.own_projects import use_own_projects
+from tests.unit.training.test_estimators import model_of
 
 DECLARED = Search.model_validate({
     "trials": 24,
@@ -165,3 +171,58 @@ def test_found_settings_become_those_of_the_candidate() -> None:
     assert settled.search is None
     of_python = Candidate.model_validate({"name": "own", "params": {"kind": "x", "C": 1}})
     assert of_python.with_settings({"C": 2}).params == {"kind": "x", "C": 2}
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "boosted": {"max_iter": 4},
+    "forest": {"trees": 3},
+    "lightgbm": {"max_iter": 4},
+    "xgboost": {"max_iter": 4},
+}
+RANGES: dict[str, dict[str, Any]] = {
+    "linear": {"alpha": {"low": 1.0, "high": 1000.0, "log": True}},
+    "forest": {"max_features": {"low": 0.05, "high": 0.4}, "min_samples_leaf": {"low": 20, "high": 200}},
+}
+OF_TREES = {"learning_rate": {"low": 0.02, "high": 0.3}, "max_leaf_nodes": {"low": 4, "high": 15}}
+COLUMNS = tuple(f"n{number}" for number in range(60))
+
+
+def two_days(kind: str) -> TrainingSet:
+    """Return a day to fit on and a day to predict. Linear algebra divides so many numbers among threads."""
+    random, each = np.random.default_rng(6), [12_000 if kind == "linear" else 1_500, 1_000]
+    made = pl.DataFrame({name: random.normal(size=sum(each)) for name in COLUMNS})
+    late = made["n0"].to_numpy() + random.normal(size=sum(each)) > 0
+    frame = made.with_columns(
+        pl.Series("day", [day(0)] * each[0] + [day(1)] * each[1]),
+        entity_id=pl.int_range(sum(each)).cast(pl.String),
+        horizon=pl.lit(0, pl.Int16),
+        label=pl.Series(late.astype(float)),
+    )
+    fit, compared = Interval.of(day(0)), Interval.of(day(1))
+    return TrainingSet(day(1), datetime(2026, 4, 1, tzinfo=UTC), frame, fit, compared, compared, ())
+
+
+def searched_and_fitted(kind: str, threads: int, days: TrainingSet) -> tuple[list[tuple[str, float]], bytes]:
+    """Search where libraries may use so many threads; return the trials, and the scores of the best."""
+    declared = model_of("binary", estimator={"kind": kind, **SETTINGS[kind]})
+    model = declared.model_copy(update={"numeric": COLUMNS, "categorical": ()})
+    [candidate] = model.candidates
+    tried: list[tuple[str, float]] = []
+    with threadpool_limits(threads):
+        found = search(
+            Search.model_validate({"trials": 2, "seed": 3, "ranges": RANGES.get(kind, OF_TREES)}),
+            lambda number, params: fit_step._try(model, candidate, [days], number, params),
+            {},
+            lambda trial: tried.append((str(trial.params), trial.loss)),
+        )
+        best = fit_step.train(model, candidate.with_settings(found.best.params), days)
+        return tried, LoadedModel.of(model, best).predict(days.validation_rows).tobytes()
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_search_and_its_fit_are_the_same_on_one_core_and_on_two(kind: str) -> None:
+    days = two_days(kind)
+    tried, scores = searched_and_fitted(kind, 1, days)
+    assert len({loss for _, loss in tried}) == 2, "the trials differ, so that the comparison says something"
+    assert searched_and_fitted(kind, 2, days) == (tried, scores)
