@@ -63,11 +63,11 @@ def prepared(
         yield settings.model_copy(update={"mlflow_tracking_uri": mlflow})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained_once(
     postgres_url: sa.URL, mlflow_made: str, install: Install, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
-    """Return an installation with version 1 of DAY and version 2 of the day after. Tests copy its databases."""
+    """Return an installation with version 1 of DAY and version 2 of the day after, for `copied`."""
     with install(tmp_path_factory.mktemp("trained")) as shared, cloned(postgres_url, mlflow_made) as mlflow:
         settings = shared.model_copy(update={"mlflow_tracking_uri": mlflow})
         write_all(settings)
@@ -77,20 +77,20 @@ def trained_once(
 
 @pytest.fixture
 def trained(trained_once: Settings, copied: Copied, tmp_path: Path) -> Iterator[Settings]:
-    """Return a copy of `trained_once` with its own databases; tables and models are shared."""
+    """Return a copy of `trained_once`."""
     with copied(trained_once, tmp_path) as settings:
         yield settings
 
 
 @pytest.fixture(scope="session")
 def copied(install: Install, postgres_url: sa.URL) -> Copied:
-    """Return a function that copies both databases of an installation; tables and models are shared."""
+    """Return a function that copies an installation into a folder, except the files of models, which are shared."""
 
     @contextmanager
     def copy(like: Settings, folder: Path) -> Iterator[Settings]:
-        places = {name: getattr(like, name) for name in ("landing", "tables", "artifacts")}
+        shutil.copytree(like.tables, folder / "tables")
         name = sa.make_url(like.mlflow_tracking_uri.get_secret_value()).database or ""
         with install(folder, like=like) as settings, cloned(postgres_url, name) as mlflow:
-            yield settings.model_copy(update={"mlflow_tracking_uri": mlflow, **places})
+            yield settings.model_copy(update={"mlflow_tracking_uri": mlflow, "artifacts": like.artifacts})
 
     return copy

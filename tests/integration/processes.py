@@ -5,11 +5,13 @@ imported the libraries already (`preloaded.py`).
 """
 
 import importlib
+import io
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import date
 from multiprocessing.connection import Connection
 from typing import Any
@@ -118,6 +120,20 @@ def alert(rule: str, day: str) -> int:
     return len(alerts.raise_alerts(Settings(), "ferries", [found]))
 
 
+def command_line(arguments: Sequence[str], given: str = "") -> tuple[int, str]:
+    """Run the command line with a text on standard input; return its exit code and all that it prints."""
+    from include.cli import main
+
+    sys.argv, sys.stdin = ["include.cli", *arguments], io.StringIO(given)
+    printed, code = io.StringIO(), 0
+    with redirect_stdout(printed), redirect_stderr(printed):
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, printed.getvalue()
+
+
 def run_function(at: str, arguments: Sequence[Any]) -> Any:
     """Run a function ("module:name") and return what it returns."""
     module, _, name = at.partition(":")
@@ -131,7 +147,7 @@ def kill(at: str, call: int, when: str) -> None:
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (nothing, write, step, send, alert, kill, run_function)
+    each.__name__: each for each in (nothing, write, step, send, alert, kill, command_line, run_function)
 }
 
 

@@ -1,14 +1,18 @@
-"""The command `check_config`, in a process of its own: it imports the code of a project that is wrong."""
+"""Features of a project are tried, on Spark without data: by the command `check_config`, and for a new model."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from include.config.loading import load_model
+from include.core.project import Project
 from tests.own_projects import FOLDER
+from tools.new_model import new_model
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
@@ -72,3 +76,15 @@ def test_features_are_tried_and_models_compared_with_them(tmp_path: Path) -> Non
     wrong = "numeric.0: features.py returns no column 'leaving_our'; did you mean 'leaving_hour'?"
     assert f"::error file={model},line={line}::{wrong}" in done.stdout.splitlines(), done.stdout + done.stderr
     assert "categorical.0: 'month' is a number; list it as numeric" in done.stdout
+
+
+def test_the_first_model_of_a_project_takes_all_that_features_return(
+    load_changed: Callable[..., Project], tmp_path: Path
+) -> None:
+    load_changed("ferries", lambda declared: None)
+    shutil.rmtree(tmp_path / "ferries" / "models")
+    folder = new_model("ferries", "second", "late_ferry", None, tmp_path)
+    model = load_model("second")
+    assert (model.problem_type, model.categorical) == ("binary", ("company", "dest", "origin"))
+    assert {"leaving_hour", "late_rate_origin_28d", "is_holiday"} <= {*model.numeric}
+    assert (folder / "estimator.py").is_file()

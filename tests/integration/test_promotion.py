@@ -78,7 +78,7 @@ def gated_once(trained_once: Settings, copied: Copied, tmp_path_factory: pytest.
 
 @pytest.fixture
 def gated(gated_once: Settings, copied: Copied, tmp_path: Path) -> Iterator[Settings]:
-    """Return a copy of `gated_once` with its own databases; tables and models are shared."""
+    """Return a copy of `gated_once`."""
     with copied(gated_once, tmp_path) as settings:
         yield settings
 

@@ -175,7 +175,7 @@ def cloned(postgres_url: sa.URL, template: str) -> Iterator[SecretStr]:
     name = f"mlflow_{next(_numbers)}_of_models"
     # MLflow keeps connections open, and PostgreSQL does not copy a database that has any.
     administer(postgres_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'")
-    administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     yield in_database(postgres_url, name)
     administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
