@@ -216,4 +216,4 @@ logs: ## Follow the containers' logs (SERVICE=scheduler for one)
 	docker compose logs --follow --tail 100 $(SERVICE)
 
 smoke: setup ## Run a nightly run in containers of its own, then `cli check` on its database
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/containers
+	$(BIN)/python -m pytest --durations 10 --junitxml build/tests/containers.xml $(PYTEST_FLAGS) tests/containers

@@ -139,7 +139,7 @@ def install(postgres_url: sa.URL, migrated: str, no_mlflow: str) -> Install:
     def make(folder: Path, like: Settings | None = None) -> Iterator[Settings]:
         shared = f"shared_{next(_numbers)}"
         template = sa.make_url(like.database_url.get_secret_value()).database if like else migrated
-        _administer(postgres_url, f"CREATE DATABASE {shared} TEMPLATE {template}")
+        _administer(postgres_url, f"CREATE DATABASE {shared} TEMPLATE {template} STRATEGY FILE_COPY")
         yield settings_in(folder, postgres_url.set(database=shared), postgres_url.set(database=no_mlflow))
         _administer(postgres_url, f"DROP DATABASE {shared} WITH (FORCE)")
 

@@ -1,18 +1,19 @@
 """Processes that tests start, several at once or to kill them: steps, and writers to a small table.
 
-A process reads commands from standard input, one JSON object a line, and answers each with one line.
+A process gets commands through a pipe, one mapping each, and answers each of them. It is a fork of one that has
+imported the libraries already (`preloaded.py`).
 """
 
 import importlib
-import json
+import io
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import date
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any
 
 from include.config.loading import load_project
@@ -28,7 +29,8 @@ from include.steps.declared import STEPS
 from tests.killing import end_this_process, wrap
 from tests.writers import WRITERS
 
-ROOT = Path(__file__).parents[2]
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload(["tests.integration.preloaded"])
 
 
 class Processes:
@@ -36,44 +38,35 @@ class Processes:
 
     def __init__(self, settings: Settings, count: int) -> None:
         environment = os.environ | settings.variables()
-        self.children = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.processes"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-                env=environment,
-            )
-            for _ in range(count)
-        ]
+        self.children = []
+        for _ in range(count):
+            ours, theirs = FORKING.Pipe()
+            child = FORKING.Process(target=obey, args=(theirs, environment), daemon=True)
+            child.start()
+            theirs.close()
+            self.children.append((child, ours))
         self.all([{"do": "nothing"}] * count)  # wait until all have finished their imports
 
-    def all(self, commands: list[Mapping[str, Any]]) -> list[Any]:
+    def all(self, commands: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Run one command in each process at once. Return the answers; None for a process that was killed."""
         children = self.children[: len(commands)]
-        for child, command in zip(children, commands, strict=True):
-            assert child.stdin is not None
-            child.stdin.write(json.dumps(command) + "\n")
-            child.stdin.flush()
-        return [self._answer(child) for child in children]
+        for (_, pipe), command in zip(children, commands, strict=True):
+            pipe.send(command)
+        return [self._answer(*child) for child in children]
 
-    def _answer(self, child: subprocess.Popen[str]) -> Any:
-        assert child.stdout is not None
-        line = child.stdout.readline()
-        if not line:
-            assert child.wait() == -signal.SIGKILL, f"the process ended unexpectedly with {child.returncode}"
+    def _answer(self, child: multiprocessing.process.BaseProcess, pipe: Connection) -> Any:
+        try:
+            return pipe.recv()
+        except EOFError:
+            child.join()
+            assert child.exitcode == -signal.SIGKILL, f"the process ended unexpectedly with {child.exitcode}"
             return None
-        return json.loads(line)
 
     def end(self) -> None:
-        for child in self.children:
+        for child, pipe in self.children:
             child.kill()
-            child.wait()
-            for stream in (child.stdin, child.stdout):
-                assert stream is not None
-                with suppress(BrokenPipeError):  # the process died before it read the command
-                    stream.close()
+            child.join()
+            pipe.close()
 
 
 @contextmanager
@@ -127,23 +120,44 @@ def alert(rule: str, day: str) -> int:
     return len(alerts.raise_alerts(Settings(), "ferries", [found]))
 
 
+def command_line(arguments: Sequence[str], given: str = "") -> tuple[int, str]:
+    """Run the command line with a text on standard input; return its exit code and all that it prints."""
+    from include.cli import main
+
+    sys.argv, sys.stdin = ["include.cli", *arguments], io.StringIO(given)
+    printed, code = io.StringIO(), 0
+    with redirect_stdout(printed), redirect_stderr(printed):
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, printed.getvalue()
+
+
+def run_function(at: str, arguments: Sequence[Any]) -> Any:
+    """Run a function ("module:name") and return what it returns."""
+    module, _, name = at.partition(":")
+    return getattr(importlib.import_module(module), name)(*arguments)
+
+
 def kill(at: str, call: int, when: str) -> None:
     """Make the n-th call of a function end this process, as a power cut would."""
     module, _, path = at.partition(":")
     wrap(importlib.import_module(module), path, call, when, end_this_process)
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {each.__name__: each for each in (nothing, write, step, send, alert, kill)}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    each.__name__: each for each in (nothing, write, step, send, alert, kill, command_line, run_function)
+}
 
 
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # output of libraries must not look like an answer
-    for line in sys.stdin:
-        command = json.loads(line)
-        answers.write(json.dumps(COMMANDS[command.pop("do")](**command)) + "\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    main()
+def obey(pipe: Connection, environment: Mapping[str, str]) -> None:
+    """Run commands until the test closes the pipe."""
+    os.environ.clear()
+    os.environ.update(environment)
+    while True:
+        try:
+            command = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(COMMANDS[command.pop("do")](**command))

@@ -1,11 +1,7 @@
 """A person is erased from every place, everybody else stays as they were, and the person never comes back."""
 
 import gzip
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -39,6 +35,7 @@ from include.runner.run import run
 from include.steps.publish import publish_scores
 from include.steps.validate import validate
 from tests.conftest import Install
+from tests.integration.processes import processes
 from tests.integration.test_planting import small_model
 from tests.landing import deliver_one
 from tests.planting import Told, shared_database, stored
@@ -254,17 +251,6 @@ PLACES = [
 ]
 """Where an erasure is killed: between each two places, and within a table."""
 
-KILLED = """
-import sys
-from tests.killing import end_this_process, wrap
-import importlib
-at, when, call = sys.argv[1], sys.argv[2], int(sys.argv[3])
-module, _, path = at.partition(":")
-wrap(importlib.import_module(module), path, call, when, end_this_process)
-from include.cli import app
-app(sys.argv[4:], standalone_mode=False)
-"""
-
 
 @pytest.fixture
 def landed(load_changed: Callable[..., Project], with_mlflow: Settings) -> tuple[Project, Settings]:
@@ -297,13 +283,11 @@ def features(settings: Settings, version: int | None = None) -> pl.DataFrame:
     return Tables(settings).scan("features_ferries", version).collect()
 
 
-def command(settings: Settings, *arguments: str, given: str = "", before: tuple[str, ...] = ()) -> Any:
+def type_command(settings: Settings, *arguments: str, given: str = "") -> tuple[int, str]:
     """Run the command line in a process of its own, with identifiers on standard input."""
-    program = ["-c", KILLED, *before] if before else ["-m", "include.cli"]
-    variables = {**os.environ, **settings.variables()}
-    return subprocess.run(
-        [sys.executable, *program, *arguments], input=given, capture_output=True, text=True, env=variables, check=False
-    )
+    with processes(settings, 1) as started:
+        code, printed = started.all([{"do": "command_line", "arguments": arguments, "given": given}])[0]
+    return code, printed
 
 
 def test_an_entity_is_the_persons_by_its_row_and_features_of_others_stay(landed: tuple[Project, Settings]) -> None:
@@ -368,28 +352,21 @@ def test_killed_anywhere_it_is_completed_by_the_next_run(
     landed: tuple[Project, Settings], place: tuple[str, str, int]
 ) -> None:
     project, settings = landed
-    asked = (
-        "erase",
-        "--project",
-        "ferries",
-        "--identifier",
-        "-",
-        "--by",
-        "ana",
-        "--why",
-        "ticket",
-        "--remove-originals",
-    )
-    killed = command(settings, *asked, given=PERSON, before=tuple(map(str, place)))
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    at, when, call = place
+    asked = ["erase", "--project", "ferries", "--identifier", "-", "--by", "ana", "--why", "ticket"]
+    with processes(settings, 1) as started:
+        started.all([{"do": "kill", "at": at, "call": call, "when": when}])
+        erased = {"do": "command_line", "arguments": [*asked, "--remove-originals"], "given": PERSON}
+        assert started.all([erased]) == [None], "it was not killed"
     for version in range(3):
         assert features(settings, version).height in {2 * 60, 2 * 60 - 2, 2 * 60 - 1, 0}, "each version is readable"
     with pytest.raises(ActionRequiredError, match=r"not finished.*erase --project ferries --again"):
         run("land", project, FEW, settings)
-    again = command(settings, "erase", "--project", "ferries", "--again", "--remove-originals")
-    assert again.returncode == 0, again.stderr
-    checked = command(settings, "erase", "--project", "ferries", "--identifier", "-", "--check", given=PERSON)
-    assert (checked.returncode, PERSON in checked.stdout + checked.stderr) == (0, False), checked.stdout
+    code, printed = type_command(settings, "erase", "--project", "ferries", "--again", "--remove-originals")
+    assert code == 0, printed
+    look = ("erase", "--project", "ferries", "--identifier", "-", "--check")
+    code, printed = type_command(settings, *look, given=PERSON)
+    assert (code, PERSON in printed) == (0, False), printed
     person = hashed(settings)
     texts = [*stored(settings, shared_database(settings))]
     assert [where for where, text in texts if person in text and not is_proof(settings, where)] == []
@@ -485,7 +462,8 @@ def test_messages_about_the_person_are_scrubbed_with_the_owners_login(
 
 def test_the_identifier_is_never_repeated(settings: Settings) -> None:
     """Somebody types it in the command; the message does not have it."""
-    said = command(settings, "erase", "--project", "ferries", "--identifier", PERSON, "--by", "ana", "--why", "ticket")
-    assert said.returncode == 2
-    assert "history" in said.stderr
-    assert PERSON not in said.stdout + said.stderr
+    asked = ("erase", "--project", "ferries", "--identifier", PERSON, "--by", "ana", "--why", "ticket")
+    code, printed = type_command(settings, *asked)
+    assert code == 2
+    assert "history" in printed
+    assert PERSON not in printed

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +52,7 @@ from include.steps.verdicts import give_verdicts
 from include.training import training_set
 from include.training.config import Candidate
 from include.training.problem_types import get_problem_type
+from tests.integration.processes import processes
 from tests.integration.shop import settings_of
 from tests.integration.training import (
     DAY,
@@ -562,8 +562,8 @@ KILLED_IN_EVALUATE = {
 }
 
 
-def child(what: str, where: str) -> None:
-    """Run in a subprocess, with the settings of its environment.
+def child(what: str, where: str) -> str:
+    """Run in a process of its own, with the settings of its environment.
 
     Args:
         what: the step, or "at once".
@@ -583,8 +583,7 @@ def child(what: str, where: str) -> None:
             return create(*arguments, **named)
 
         MlflowClient.create_model_version = together  # type: ignore[method-assign]
-        sys.stdout.write(train(settings).model_dump_json())
-        return
+        return train(settings).model_dump_json()
     owner, method = {**KILLED_IN_FIT, **KILLED_IN_EVALUATE}[where]
     fitted = fit_all(settings) if what == "evaluate" else []
     setattr(owner, method, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
@@ -592,21 +591,18 @@ def child(what: str, where: str) -> None:
         evaluate(MODEL, RUN, settings, fitted=fitted)
     else:
         fit(MODEL, RUN, settings, candidate="linear")
+    return "not killed"
 
 
-def start(settings: Settings, *arguments: str) -> "subprocess.Popen[str]":
-    code = "import sys; from tests.integration import test_models; test_models.child(*sys.argv[1:])"
-    root = Path(__file__).parents[2]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], env=os.environ | settings.variables(), cwd=root, **pipes
-    )
+def run_children(settings: Settings, *given: Sequence[str]) -> list[str | None]:
+    """Run `child` with each of these arguments at once; return what it returns, or None if it was killed."""
+    with processes(settings, len(given)) as started:
+        called = {"do": "run_function", "at": "tests.integration.test_models:child"}
+        return started.all([{**called, "arguments": arguments} for arguments in given])
 
 
 def killed(settings: Settings, *arguments: str) -> None:
-    process = start(settings, *arguments)
-    _, said = process.communicate(timeout=200)
-    assert process.returncode == -signal.SIGKILL, said
+    assert run_children(settings, arguments) == [None]
 
 
 @pytest.mark.parametrize("where", KILLED_IN_FIT)
@@ -639,10 +635,8 @@ def test_two_concurrent_trainings_make_one_version(prepared: Settings, tmp_path:
     """Both processes fit, and both find no version before either creates one."""
     meet = tmp_path / "meet"
     meet.mkdir()
-    both = [start(prepared, "at once", str(meet)) for _ in range(2)]
-    said = [process.communicate(timeout=200) for process in both]
-    assert [process.returncode for process in both] == [0, 0], "\n".join(errors for _, errors in said)
-    made = [Evaluated.model_validate_json(out) for out, _ in said]
+    said = run_children(prepared, *[("at once", str(meet))] * 2)
+    made = [Evaluated.model_validate_json(each or "") for each in said]
     assert len(list(meet.iterdir())) == 2
     assert made[0].model_version == made[1].model_version
     assert versions(prepared) == [made[0].model_version]

@@ -6,7 +6,7 @@ can force a promotion, and the promotion history records that.
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from include.steps.gate import gate
 from include.steps.promote import promote, sync_alias
 from include.steps.report_version import report_version
 from tests.integration import small
+from tests.integration.conftest import Copied
 from tests.integration.training import MODEL, RUN, after, client, fit_all, train_and_gate
 from tests.pages import assert_complete_in_itself
 
@@ -66,13 +67,21 @@ def by_hand(settings: Settings, from_day: Interval, version: int, **options: Any
     return promote(MODEL, from_day, settings, version=version, **{"by": "Ada", "why": "because", **options})
 
 
-@pytest.fixture
-def gated(trained: Settings) -> Settings:
+@pytest.fixture(scope="module")
+def gated_once(trained_once: Settings, copied: Copied, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Versions 1 and 2 passed the gate, version 2 on the day after; there is no champion."""
-    for days in (0, 1):
-        decision = train_and_gate(trained, run_date=after(days))
-        assert decision.passed, decision.why_not
-    return trained
+    with copied(trained_once, tmp_path_factory.mktemp("gated")) as settings:
+        for days in (0, 1):
+            decision = train_and_gate(settings, run_date=after(days))
+            assert decision.passed, decision.why_not
+        yield settings
+
+
+@pytest.fixture
+def gated(gated_once: Settings, copied: Copied, tmp_path: Path) -> Iterator[Settings]:
+    """Return a copy of `gated_once`."""
+    with copied(gated_once, tmp_path) as settings:
+        yield settings
 
 
 # --- the gate's record ------------------------------------------------------------------------------------------------

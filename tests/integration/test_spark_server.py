@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -110,13 +111,28 @@ def token_file(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture
-def server(tmp_path: Path, token_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, psutil.Popen]]:
-    """Yield address and process of a Spark Connect server. The steps of the test know where its token is."""
-    monkeypatch.setenv(TOKEN_FILE, str(token_file))
-    environment = os.environ | SPARK_SETTINGS | with_token(TOKEN) | {"SPARK_LOCAL_DIRS": str(tmp_path)}
-    with serving(spark_server, env=environment, cwd=tmp_path) as (port, process):
+@contextmanager
+def begun(folder: Path) -> Iterator[tuple[str, psutil.Popen]]:
+    """Yield address and process of a Spark Connect server that asks for the token."""
+    environment = os.environ | SPARK_SETTINGS | with_token(TOKEN) | {"SPARK_LOCAL_DIRS": str(folder)}
+    with serving(spark_server, env=environment, cwd=folder) as (port, process):
         yield f"sc://127.0.0.1:{port}", process
+
+
+@pytest.fixture(scope="module")
+def only_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, psutil.Popen]]:
+    """Yield address and process of the server of all tests except the one that kills it."""
+    with begun(tmp_path_factory.mktemp("spark")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(
+    only_server: tuple[str, psutil.Popen], token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, psutil.Popen]:
+    """Return address and process of the server. The steps of the test know where its token is."""
+    monkeypatch.setenv(TOKEN_FILE, str(token_file))
+    return only_server
 
 
 def run(code: str, remote: str | None, given: str = "") -> "subprocess.Popen[str]":
@@ -261,15 +277,17 @@ def test_without_the_server_a_step_fails_at_once(landed: Settings) -> None:
     assert time.monotonic() - began < 30
 
 
-def test_a_step_fails_when_the_server_dies(server: tuple[str, psutil.Popen]) -> None:
-    process = run(SLOW, server[0])
-    assert process.stdout is not None
-    assert process.stdout.readline() == "1\n"
-    time.sleep(2)
-    assert process.poll() is None
-    server[1].kill()
-    began = time.monotonic()
-    _, errors = process.communicate(timeout=200)
+def test_a_step_fails_when_the_server_dies(token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN_FILE, str(token_file))
+    with begun(tmp_path) as (address, server):
+        process = run(SLOW, address)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        time.sleep(2)
+        assert process.poll() is None
+        server.kill()
+        began = time.monotonic()
+        _, errors = process.communicate(timeout=200)
     assert process.returncode
     assert "Connection refused" in errors or "UNAVAILABLE" in errors, errors
     assert time.monotonic() - began < 120

@@ -24,9 +24,9 @@ MIXES = {
 }
 
 
-# each request to the S3 server takes time
+# each request to the S3 server takes time; by the scope, the processes are started once for each place
 WHERE = pytest.mark.parametrize(
-    ("settings", "mix"), [*(("folder", mix) for mix in MIXES), ("s3", "all")], indirect=["settings"]
+    ("settings", "mix"), [*(("folder", mix) for mix in MIXES), ("s3", "all")], indirect=["settings"], scope="module"
 )
 
 

@@ -175,7 +175,7 @@ def cloned(postgres_url: sa.URL, template: str) -> Iterator[SecretStr]:
     name = f"mlflow_{next(_numbers)}_of_models"
     # MLflow keeps connections open, and PostgreSQL does not copy a database that has any.
     administer(postgres_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{template}'")
-    administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     yield in_database(postgres_url, name)
     administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -227,20 +227,6 @@ def client(settings: Settings) -> MlflowClient:
 
 def versions(settings: Settings, model: str = "late_ferry") -> list[int]:
     return sorted(int(v.version) for v in client(settings).search_model_versions(f"name = '{model}'"))
-
-
-def record_files(settings: Settings) -> None:
-    """Record the files of the versions that MLflow has, as `fit` and `evaluate` did when they made them."""
-    with postgres.connection.engine(settings).begin() as connection:
-        for version in client(settings).search_model_versions("name = 'late_ferry'"):
-            tags = client(settings).get_run(str(version.run_id)).data.tags
-            fit = {name: tags[name] for name in ("model", "candidate", "fit_end", "fit_digest", "model_digest")}
-            about = {"mlflow_run": version.run_id, "run_id": "of a test"}
-            digest = Registry(settings).get_fit(str(version.run_id)).tags_digest
-            fit |= {"trained_day": tags["day"], "tags_digest": digest}
-            connection.execute(sa.insert(postgres.schema.fits).values(**fit, **about))
-            numbered = {"model": "late_ferry", "model_version": int(version.version)}
-            connection.execute(sa.insert(postgres.schema.model_versions).values(**numbered, **about))
 
 
 def runs(settings: Settings) -> list[Run]:

@@ -176,16 +176,6 @@ def test_thresholds_are_in_the_unit_of_the_outcome(projects: Path) -> None:
     assert large == {kind: value if kind in shares else 1000 * value for kind, value in small.items()}
 
 
-@pytest.mark.spark
-def test_the_first_model_of_a_project_takes_all_that_features_return(projects: Path) -> None:
-    shutil.rmtree(projects / "ferries" / "models")
-    folder = new_model("ferries", "second", "late_ferry", None, projects)
-    model = load_model("second")
-    assert (model.problem_type, model.categorical) == ("binary", ("company", "dest", "origin"))
-    assert {"leaving_hour", "late_rate_origin_28d", "is_holiday"} <= {*model.numeric}
-    assert (folder / "estimator.py").is_file()
-
-
 @pytest.mark.parametrize("problem_type", ["binary", "regression", "count", "quantile"])
 def test_a_new_model_passes_ruff(projects: Path, problem_type: str) -> None:
     folder = new_model("ferries", "second", "late_ferry", None, projects, problem_type)

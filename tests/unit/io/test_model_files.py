@@ -16,14 +16,12 @@ from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from include.config.loading import load_model, model_names
+from include.config.loading import load_model
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.io.registry import models
 from include.io.registry.models import LoadedModel, LoggedModel, ModelFiles, reference_rows, saved
-from include.steps import fit as fit_step
 from include.training.serialization import Cloudpickle, Skops
-from include.training.training_set import estimator_inputs
 from tools.stack import ROOT
 
 MODEL = load_model("late_ferry").model_copy(update={"numeric": ("hour",), "categorical": ("company",)})
@@ -215,21 +213,3 @@ def test_files_have_what_the_estimator_needs_and_nothing_of_this_machine(files: 
 def test_an_estimator_of_scikit_learn_needs_no_declaration() -> None:
     with saved(MODEL, "prior", DummyClassifier().fit(INPUTS, [0.0, 1.0]), REFERENCE) as (path, _):
         assert load(path, MODEL).predict(ROWS.head(2)).tolist() == [0.5, 0.5]
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning:sklearn")
-@pytest.mark.parametrize("name", model_names())
-def test_the_candidates_of_every_model_here_can_be_saved_as_declared(name: str) -> None:
-    """They are loaded, and score to the bit what they scored before."""
-    model, rng, n = load_model(name), np.random.default_rng(1), 600
-    rows = pl.DataFrame(
-        {column: rng.normal(size=n) for column in model.numeric}
-        | {column: rng.choice([*"abcdefgh"], n) for column in model.categorical}
-    )
-    X = estimator_inputs(rows, model.numeric, model.categorical)
-    y = (rows[model.numeric[0]] + rng.normal(size=n) > 0).cast(pl.Float64).to_numpy()
-    for candidate in model.candidates:
-        fitted = fit_step._build(model, candidate).fit(X, y)
-        before = LoadedModel.of(model, fitted).predict(rows)
-        with saved(model, candidate.name, fitted, reference_rows(rows, model.features, 1)) as (path, _):
-            assert load(path, model).predict(rows).tolist() == before.tolist()

@@ -1,10 +1,5 @@
 """`check_config` says everything that is wrong at once, each with its file and line."""
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +12,6 @@ from include.core.yaml_file import read_yaml
 from include.operations.check_config import warnings_of
 from tests.own_projects import FOLDER
 
-ROOT = Path(__file__).parents[3]
 FERRIES = FOLDER / "ferries"
 
 
@@ -67,46 +61,6 @@ class TestExamine:
             assert any(part in sentence for sentence in sentences), part
 
 
-FAULTS = {
-    "project.yaml": [
-        ("timezone: America/New_York", "timezone: America/New_Yrok"),
-        ("    lookback_days: 27", "    lookback_dais: 27"),
-        ("CASE WHEN delay_minutes IS", "CASE WHEN delay_minute IS"),
-    ],
-    "expectations.yaml": [("column: distance_miles", "column: distance_mils"), ("warning}\n\nlog", "warnin}\n\nlog")],
-    "features.py": [("import functions as F", "import functionz as F")],
-    "models/late_ferry/model.yaml": [("outcome: late_ferry", "outcome: late_fery")],
-    "models/late_ferry/estimator.py": [("def build(", "def build[(")],
-    "models/ferry_delay/model.yaml": [("params: {alpha: 1}", "params: {alfa: 1}")],
-}
-
-
-@pytest.mark.timeout(400)
-def test_one_file_that_is_wrong_hides_no_other(tmp_path: Path) -> None:
-    shutil.copytree(FERRIES, tmp_path / "ferries", ignore=shutil.ignore_patterns("__pycache__"))
-    lines = set()
-    for name, faults in FAULTS.items():
-        file = tmp_path / "ferries" / name
-        text = file.read_text(encoding="utf-8")
-        for right, wrong in faults:
-            assert right in text
-            text = text.replace(right, wrong, 1)
-            lines.add((str(file), text[: text.index(wrong)].count("\n") + 1))
-        file.write_text(text, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "include.cli", "check_config", "--project", "ferries"],
-        cwd=ROOT,
-        env=os.environ | {"NIGHTLY_PROJECTS": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    *found, summary = done.stdout.splitlines()
-    assert done.returncode == 1
-    assert {(line.split(":")[0], int(line.split(":")[1])) for line in found} == lines, done.stdout + done.stderr
-    assert summary == f"✗ ferries: {len(lines)} problems in 6 files"
-
-
 @pytest.mark.parametrize(
     ("declared", "warned"),
     [({}, False), ({"ahead_days": 6}, True), ({"ahead_days": 6, "sidecar": "required"}, False)],
@@ -119,25 +73,3 @@ def test_a_plan_whose_files_say_not_when_they_came_is_warned_of(declared: dict[s
     for each in found:
         assert each.text(warning=True).startswith(f"{each.file}:{each.line}: warning: feeds")
         assert each.text("github", warning=True).startswith("::warning file=")
-
-
-@pytest.mark.spark
-@pytest.mark.timeout(400)
-def test_features_are_tried_and_models_compared_with_them(tmp_path: Path) -> None:
-    shutil.copytree(FERRIES, tmp_path / "ferries", ignore=shutil.ignore_patterns("__pycache__"))
-    model = tmp_path / "ferries" / "models" / "late_ferry" / "model.yaml"
-    text = model.read_text(encoding="utf-8")
-    text = text.replace("  - leaving_hour", "  - leaving_our").replace("categorical: [company,", "categorical: [month,")
-    model.write_text(text, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "include.cli", "check_config", "--project", "ferries", "--format", "github"],
-        cwd=ROOT,
-        env=os.environ | {"NIGHTLY_PROJECTS": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    line = text[: text.index("  - leaving_our")].count("\n") + 1
-    wrong = "numeric.0: features.py returns no column 'leaving_our'; did you mean 'leaving_hour'?"
-    assert f"::error file={model},line={line}::{wrong}" in done.stdout.splitlines(), done.stdout + done.stderr
-    assert "categorical.0: 'month' is a number; list it as numeric" in done.stdout

@@ -232,20 +232,24 @@ class TestWindows:
         assert collected(sent, *names) == collected(merged, *names) == [("A", 12.0, 15.0), ("C", None, 15.0)]
 
     def test_the_order_of_rows_changes_no_bit_of_a_sum(self, spark: SparkSession) -> None:
-        """1e16 swallows a 1 that is added after it, so other orders have other sums."""
+        """1e16 swallows a 1 that is added after it, so other orders have other sums. Each store has another order."""
         amounts = [1e16, 1.0, -1e16, 1.0, 0.1, 0.2, 0.3]
-        sums = set()
-        for n in range(len(amounts)):
-            turned = amounts[n:] + amounts[:n]
-            shop = Shop(
-                spark, ("sales", before(7), "d", [("A", "x", 1, amount) for amount in turned]),
-                ("sales", before(8), "e", [("A", "x", 1, 0.7)]),
-            )  # fmt: skip
-            made = shop.known({DAY: ["d", "e"]}).add_windows(
-                day_frame(spark, (DAY, "A", "x")), "sales", by="store", days=[7], sold=("amount", "sum")
-            )
-            sums.update(collected(made.repartition(3), "sold_store_7d"))
-        assert len(sums) == 1
+        stores = {f"store {n}": amounts[n:] + amounts[:n] for n in range(len(amounts))}
+        shop = Shop(
+            spark,
+            ("sales", before(7), "d", [(store, "x", 1, amount) for store in stores for amount in stores[store]]),
+            ("sales", before(8), "e", [(store, "x", 1, 0.7) for store in stores]),
+        )
+        made = shop.known({DAY: ["d", "e"]}).add_windows(
+            day_frame(spark, *((DAY, store, "x") for store in stores)),
+            "sales",
+            by="store",
+            days=[7],
+            sold=("amount", "sum"),
+        )
+        sums = collected(made, "store", "sold_store_7d")
+        assert [store for store, _ in sums] == [*stores]
+        assert len({total for _, total in sums}) == 1
 
     def test_a_range_gives_the_same_as_its_days(self, spark: SparkSession) -> None:
         shop, knows = self.shop(spark), {DAY: ["d7", "d9", "d13"], NEXT: ["d7", "d9 corrected"]}
