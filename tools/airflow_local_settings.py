@@ -21,9 +21,12 @@ if {"scheduler", "celery"} & set(sys.argv):
     import mlflow.sklearn
     import pandas
     import polars
+    import pydantic_settings
     import sklearn.ensemble
     import sklearn.linear_model
+    import skops.io
     import sqlalchemy.orm
+    from airflow.providers.standard.decorators import python
 
     if "SPARK_REMOTE" in os.environ:
         import pyspark.sql.connect.session
