@@ -28,8 +28,10 @@ from include.operations.simulate import deliver, make_frame, maker, usual_availa
 from tools import summary
 from tools.stack import HOME, ROOT, Stack, StackError, private_files
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 RUN_SECONDS = 900  # a run that takes longer is reported as an error
+ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+"""The states in which a task stays."""
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -88,20 +90,37 @@ class AirflowApi:
             console.print("  [green]✓[/green] already done")
         with console.status("") as status:
             while going:
-                busy = []
-                for dag_id, run_id in list(going):
-                    state = self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
-                    tasks = self._get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
-                    busy += [f"{dag_id}.{t['task_id']}" for t in tasks if t["state"] == "running"]
+                by_run = self._tasks(going)
+                for (dag_id, run_id), tasks in by_run.items():
                     self._show(dag_id, run_id, tasks)
-                    if state == "failed":
-                        self._explain(dag_id, run_id, tasks)
-                    if state == "success":
-                        going.remove((dag_id, run_id))
+                    # Each request takes the two cores from the tasks, so only a run whose tasks have ended is asked.
+                    if all(task["state"] in ENDED for task in tasks):
+                        state = self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+                        if state == "failed":
+                            self._explain(dag_id, run_id, tasks)
+                        if state == "success":
+                            going.remove((dag_id, run_id))
                 if time.monotonic() > deadline:
                     raise DemoError(f"not finished after {RUN_SECONDS} s: {', '.join('/'.join(run) for run in going)}")
+                busy = [
+                    f"{t['dag_id']}.{t['task_id']}" for each in by_run.values() for t in each if t["state"] == "running"
+                ]
                 status.update(f"  [dim]{', '.join(busy) or 'waiting'}[/dim]")
                 time.sleep(POLL_SECONDS)
+
+    def _tasks(self, runs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """Return the tasks of each run, in as few requests as possible."""
+        dag_ids, run_ids = (sorted(set(names)) for names in zip(*runs, strict=True))
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {run: [] for run in runs}
+        read, there = 0, 1
+        while read < there:
+            body = {"dag_ids": dag_ids, "dag_run_ids": run_ids, "page_offset": read, "order_by": "id"}
+            page = self._call("POST", "/dags/~/dagRuns/~/taskInstances/list", body)
+            for task in page["task_instances"]:
+                if (run := (task["dag_id"], task["dag_run_id"])) in found:
+                    found[run].append(task)
+            there, read = page["total_entries"], read + max(len(page["task_instances"]), 1)
+        return found
 
     def state(self, dag_id: str, run_id: str, task_id: str, wanted: Container[str]) -> str:
         """Wait until the state of a task is one of those wanted, and return it."""
