@@ -28,8 +28,11 @@ if {"scheduler", "celery"} & set(sys.argv):
     import great_expectations.expectations
     import jinja2
     import mlflow.sklearn
+    import mlflow.store.model_registry.sqlalchemy_store
+    import mlflow.store.tracking.sqlalchemy_store
     import pandas
     import polars
+    import psycopg
     import sklearn.ensemble
     import sklearn.linear_model
     import skops.io
