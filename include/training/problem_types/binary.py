@@ -112,5 +112,5 @@ def _roc_auc(truth: np.ndarray, score: np.ndarray) -> float:
     if len(ends) > 2:  # points between two others of a straight line do not count
         corners = np.flatnonzero(np.concatenate([[True], (np.diff(misses, 2) != 0) | (np.diff(hits, 2) != 0), [True]]))
         hits, misses = hits[corners], misses[corners]
-    curve = (np.concatenate([[0.0], each / each[-1]]) for each in (hits, misses))
-    return float(np.trapezoid(*curve))
+    found, wrongly_found = (np.concatenate([[0.0], each / each[-1]]) for each in (hits, misses))
+    return float(np.trapezoid(found, wrongly_found))
