@@ -9,7 +9,7 @@ results, and the exit code is that of `cli check`.
 import subprocess
 import sys
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
@@ -28,8 +28,10 @@ from include.operations.simulate import deliver, make_frame, maker, usual_availa
 from tools import summary
 from tools.stack import HOME, ROOT, Stack, StackError, private_files
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 RUN_SECONDS = 900  # a run that takes longer is reported as an error
+ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+"""The states in which a task stays."""
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -88,20 +90,37 @@ class AirflowApi:
             console.print("  [green]✓[/green] already done")
         with console.status("") as status:
             while going:
-                busy = []
-                for dag_id, run_id in list(going):
-                    state = self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
-                    tasks = self._get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
-                    busy += [f"{dag_id}.{t['task_id']}" for t in tasks if t["state"] == "running"]
+                by_run = self._tasks(going)
+                for (dag_id, run_id), tasks in by_run.items():
                     self._show(dag_id, run_id, tasks)
-                    if state == "failed":
-                        self._explain(dag_id, run_id, tasks)
-                    if state == "success":
-                        going.remove((dag_id, run_id))
+                    # Each request takes the two cores from the tasks, so only a run whose tasks have ended is asked.
+                    if all(task["state"] in ENDED for task in tasks):
+                        state = self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+                        if state == "failed":
+                            self._explain(dag_id, run_id, tasks)
+                        if state == "success":
+                            going.remove((dag_id, run_id))
                 if time.monotonic() > deadline:
                     raise DemoError(f"not finished after {RUN_SECONDS} s: {', '.join('/'.join(run) for run in going)}")
+                busy = [
+                    f"{t['dag_id']}.{t['task_id']}" for each in by_run.values() for t in each if t["state"] == "running"
+                ]
                 status.update(f"  [dim]{', '.join(busy) or 'waiting'}[/dim]")
                 time.sleep(POLL_SECONDS)
+
+    def _tasks(self, runs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        """Return the tasks of each run, in as few requests as possible."""
+        dag_ids, run_ids = (sorted(set(names)) for names in zip(*runs, strict=True))
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {run: [] for run in runs}
+        read, there = 0, 1
+        while read < there:
+            body = {"dag_ids": dag_ids, "dag_run_ids": run_ids, "page_offset": read, "order_by": "id"}
+            page = self._call("POST", "/dags/~/dagRuns/~/taskInstances/list", body)
+            for task in page["task_instances"]:
+                if (run := (task["dag_id"], task["dag_run_id"])) in found:
+                    found[run].append(task)
+            there, read = page["total_entries"], read + max(len(page["task_instances"]), 1)
+        return found
 
     def state(self, dag_id: str, run_id: str, task_id: str, wanted: Container[str]) -> str:
         """Wait until the state of a task is one of those wanted, and return it."""
@@ -148,19 +167,29 @@ def phase(title: str) -> Iterator[None]:
 
 def command(stack: Stack, *arguments: str, quiet: bool = True) -> int:
     """Run a command of `include.cli` as a person would type it, and return its exit code."""
+    return begin_command(stack, *arguments, quiet=quiet)()
+
+
+def begin_command(stack: Stack, *arguments: str, quiet: bool = True) -> Callable[[], int]:
+    """Begin a command of `include.cli`, and return what waits for its end and returns its exit code."""
     console.print(f"  [cyan]python -m include.cli {' '.join(arguments)}[/cyan]")
     with private_files():
-        done = subprocess.run(
+        running = subprocess.Popen(
             [sys.executable, "-m", "include.cli", *arguments],
             cwd=ROOT,
             env=stack.cli_environment(),
-            capture_output=quiet,
+            stdout=subprocess.PIPE if quiet else None,
+            stderr=subprocess.PIPE if quiet else None,
             text=True,
-            check=False,
         )
-    if quiet and done.returncode:
-        raise DemoError(f"{' '.join(arguments)}:\n{done.stderr.strip()}")
-    return done.returncode
+
+    def finish() -> int:
+        errors = running.communicate()[1]
+        if quiet and running.returncode:
+            raise DemoError(f"{' '.join(arguments)}:\n{errors.strip()}")
+        return running.returncode
+
+    return finish
 
 
 def days(project: Project, interval: Interval) -> tuple[str, ...]:
@@ -192,6 +221,21 @@ def days_to_run(project: Project) -> tuple[Interval, Interval]:
     return history, Interval(start=first + timedelta(days=length), end=first + timedelta(days=length + 1))
 
 
+def start(stack: Stack, project: Project, history: Interval) -> None:
+    """Start the stack, migrate the shared database, and deliver example data.
+
+    Both commands need only PostgreSQL and folders, and Airflow starts on one core. An S3 server has to run first.
+    """
+    commands = [("migrate",), ("simulate", *days(project, history))]
+    stack.postgres()
+    running = [] if stack.s3_url else [begin_command(stack, *each) for each in commands]
+    with console.status("") as status:
+        stack.say = lambda text: status.update(f"  [dim]{text}[/dim]")
+        stack.start(schedule=False)
+    for finish in running or [begin_command(stack, *each) for each in commands]:
+        finish()
+
+
 def run(
     stack: Stack, project: Project, history: Interval, prepared_days: Interval, models: Sequence[str] | None = None
 ) -> int:
@@ -207,11 +251,8 @@ def run(
     Returns:
         The exit code of `cli check`.
     """
-    with phase("1  Start PostgreSQL and Airflow, and migrate the shared database"):
-        with console.status("") as status:
-            stack.say = lambda text: status.update(f"  [dim]{text}[/dim]")
-            stack.start(schedule=False)
-        command(stack, "migrate")
+    with phase(f"1  Start PostgreSQL and Airflow, and meanwhile deliver {len(history.days)} days of data, {history}"):
+        start(stack, project, history)
     airflow = AirflowApi(stack, project)
     models = model_names(project.name) if models is None else models
     trainings = [f"{model}_train" for model in models]
@@ -219,23 +260,20 @@ def run(
     using = [*(f"{model}_score" for model in models), f"{project.name}_monitor"]
     airflow.wait_for_dags([*preparing, *trainings, *using, f"{project.name}_backfill_range"])
 
-    with phase(f"2  Land {len(history.days)} days of example data, {history}"):
-        command(stack, "simulate", *days(project, history))
-
-    with phase("3  Prepare them in one range backfill: land, validate, build features"):
+    with phase("2  Prepare them in one range backfill: land, validate, build features"):
         conf = {"start": str(history.start), "end": str(history.end)}
         airflow.follow(airflow.run([f"{project.name}_backfill_range"], "history", history.end, **conf))
 
-    with phase(f"4  Train the first models for {history.end}: without a champion, only absolute checks apply"):
+    with phase(f"3  Train the first models for {history.end}: without a champion, only absolute checks apply"):
         airflow.follow(airflow.run(trainings, f"nightly__{history.end}", history.end))
 
-    with phase(f"5  Land and prepare the next {len(prepared_days.days)} days: validate, quarantine, features"):
+    with phase(f"4  Land and prepare the next {len(prepared_days.days)} days: validate, quarantine, features"):
         spoil(stack, project, prepared_days.end)
         for dag_id in preparing:  # a query without rows yet would be asked again only minutes later
             airflow.follow([run for day in prepared_days.days for run in airflow.run([dag_id], f"nightly__{day}", day)])
 
     # One day after the other, because the gate needs the champion of the day before.
-    for n, day in enumerate(prepared_days.days, 6):
+    for n, day in enumerate(prepared_days.days, 5):
         with phase(f"{n}  Nightly run of {day}: train, gate, promote or reject, score, publish, monitor"):
             due = [f"{model}_train" for model in models if trains_on(model, day)]
             airflow.follow(airflow.run([*due, *using], f"nightly__{day}", day))

@@ -348,6 +348,17 @@ def heavy() -> dict[str, list[str]]:
     return {name: modules for _, name, *modules in said}
 
 
+def test_airflow_parses_only_the_files_of_dags(bag: Any) -> None:
+    lines = (ROOT / ".airflowignore").read_text(encoding="utf-8").splitlines()
+    ignored = {line.removeprefix("/dags/") for line in lines if line.startswith("/dags/") and line.endswith(".py")}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "dags").glob("*.py")}
+    helpers = {name for name, text in texts.items() if not re.search(r"^ *@dag\b|\bDAG\(", text, re.MULTILINE)}
+    assert ignored == helpers - {"__init__.py"}, (
+        "list what DAG files import in .airflowignore: Airflow would parse it too"
+    )
+    assert not ignored & {Path(dag.fileloc).name for dag in bag.dags.values()}
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "dags").glob("*.py")))
 def test_parsing_imports_nothing_heavy(heavy: dict[str, list[str]], name: str) -> None:
     assert heavy.get(name) == [], f"{name} imports {heavy.get(name)} at every parse; import it in the task"

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from include.config.loading import load_model, load_project
 from include.config.model import Model
@@ -288,6 +289,24 @@ def test_metrics_of_a_classification_have_the_values_computed_by_hand() -> None:
     assert measured["brier"] == pytest.approx(np.mean((truth - score) ** 2))
     assert measured["log_loss"] == pytest.approx(-np.mean(np.log([0.9, 0.6, 0.35, 0.8])))
     assert (measured["base_rate"], measured["rows"]) == (0.5, 4)
+
+
+@pytest.mark.parametrize(("seed", "digits"), [(1, 17), (2, 2), (3, 1), (4, 0)])  # the fewer digits, the more ties
+def test_metrics_of_a_classification_are_those_of_scikit_learn_to_the_bit(seed: int, digits: int) -> None:
+    generator = np.random.default_rng(seed)
+    truth = (generator.random(1000) < 0.3).astype(np.float64)
+    score = np.clip(np.round(generator.random(1000) * 1.2 - 0.1 + 0.1 * truth, digits), 0.0, 1.0)
+    assert get_problem_type("binary").quality(truth, score) == {
+        "log_loss": log_loss(truth, score, labels=[0.0, 1.0]),
+        "brier": brier_score_loss(truth, score),
+        "base_rate": truth.mean(),
+        "roc_auc": roc_auc_score(truth, score),
+    }
+
+
+def test_a_score_that_is_no_probability_has_no_metrics() -> None:
+    with pytest.raises(ValueError, match="no probability"):
+        get_problem_type("binary").metrics(np.array([0.0, 1.0]), np.array([0.2, np.nan]))
 
 
 def test_metrics_of_a_regression_have_the_values_computed_by_hand() -> None:
