@@ -18,7 +18,7 @@ def day(project: Project) -> Param:
         type=["null", "string"],
         format="date",
         title="Run date",
-        description=f"The day that the run is about ({project.timezone}). If empty: the date of the run's logical date.",
+        description=f"A day ({project.timezone}). If empty: the date of the run's logical date.",
     )
 
 
