@@ -24,6 +24,8 @@ from pydantic_settings import SettingsError
 
 from include.cli_alerts import commands as alerts_commands
 from include.cli_incidents import commands as incident_commands
+from include.cli_latency import commands as latency_commands
+from include.cli_latency import terminal_width
 from include.cli_lineage import commands as lineage_commands
 from include.cli_personal import commands as personal_commands
 from include.cli_words import words
@@ -46,6 +48,7 @@ from include.core.records import (
     StepResult,
 )
 from include.core.settings import DATABASE_URL, Settings
+from include.core.terminal import fold
 
 app = typer.Typer(
     help=__doc__.split("\n\n")[0], no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -238,9 +241,9 @@ def _show(record: StepResult, *, as_json: bool) -> None:
 
 
 def _say(*lines: str, error: bool = False) -> None:
-    """Print lines. The terminal obeys nothing of what they contain from outside, such as the name of an object."""
-    for line in lines:
-        typer.secho(printable(line), fg="red" if error else None, err=error)
+    """Print lines, folded to the terminal, which obeys nothing of what comes from outside, such as a file's name."""
+    for line in (part for each in lines for part in fold(printable(each), terminal_width(error=error))):
+        typer.secho(line, fg="red" if error else None, err=error)
 
 
 @app.command()
@@ -798,6 +801,7 @@ def erase(
 
 app.add_typer(alerts_commands(_say))
 app.add_typer(incident_commands(_settings, _say))
+app.add_typer(latency_commands(_settings, _say))
 app.add_typer(lineage_commands(_settings, _say))
 app.add_typer(personal_commands(_settings, _say))
 
