@@ -365,7 +365,7 @@ def try_features(
     from include.operations.try_features import try_features as look_up
 
     found = look_up(load_project(project), day, entity, _settings(), horizon=horizon, rows=rows, data_view=data)
-    _say(*lines(found))
+    _say(*lines(found, terminal_width()))
 
 
 @app.command()

@@ -43,7 +43,8 @@ def words(record: StepResult) -> Iterator[str]:
         case GateDecision():
             against = f"champion {record.champion}" if record.champion else "no champion yet"
             yield f"gate of {record.model}, {record.subject}, {record.interval}: {record.rows:,} rows, {against}"
-            yield from (f"  {'✓' if check.passed else '✗'} {check.sentence}" for check in record.checks)
+            checks = sorted(record.checks, key=lambda each: each.passed)  # what failed comes first
+            yield from (f"  {'✓' if check.passed else '✗'} {check.sentence}" for check in checks)
             yield f"✓ {record.subject} passed" if record.passed else f"✗ {record.subject} is rejected"
         case _:
             yield f"✓ {record.interval}: {record.rows:,} rows"

@@ -6,8 +6,8 @@ Nothing here uses colour: a mark (`✓`, `✗`) or a word says what a colour wou
 import textwrap
 from collections.abc import Sequence
 
-COMMANDS = ("python ", "airflow ", "make ", "docker ", ". ", "{", "}", '"', "[", "]")
-"""Lines that begin so stay as they are: people copy commands, and programs read JSON."""
+WHOLE = ("python ", "airflow ", "make ", "docker ", ". ", "{", "}", '"', "[", "]", *"|┌╞│└")
+"""Lines that begin so stay as they are: people copy commands, programs read JSON, and tables are laid out already."""
 GAP = "  "
 LEAST = 12
 """The narrowest that a column with long texts may become."""
@@ -16,7 +16,7 @@ LEAST = 12
 def fold(line: str, width: int | None) -> list[str]:
     """Return a line in lines that fit, broken between words; what follows is indented below its text."""
     bare = line.lstrip(" ")
-    if width is None or len(line) <= width or bare.startswith(COMMANDS):
+    if width is None or len(line) <= width or bare.startswith(WHOLE):
         return [line]
     indent = " " * (len(line) - len(bare) + (2 if bare[:2] in ("✓ ", "✗ ", "! ", "- ") else 4))
     return textwrap.wrap(

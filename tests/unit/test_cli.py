@@ -126,8 +126,8 @@ def test_the_gate_says_each_check_and_the_decision(capsys: pytest.CaptureFixture
     _show(decision, as_json=False)
     assert capsys.readouterr().out.splitlines() == [
         "gate of m, candidate linear, 2026-03-01: 9 rows, champion 2",
-        "  ✓ 9 rows; at least 5",
         "  ✗ r2 is 0; at least 1",
+        "  ✓ 9 rows; at least 5",
         "✗ candidate linear is rejected",
     ]
     _show(decision, as_json=True)
