@@ -28,7 +28,7 @@ from include.cli_latency import commands as latency_commands
 from include.cli_latency import terminal_width
 from include.cli_lineage import commands as lineage_commands
 from include.cli_personal import commands as personal_commands
-from include.cli_words import words
+from include.cli_words import message_words, words
 from include.config.loading import load_model, load_project, project_names
 from include.config.model import Model
 from include.core.base import Record
@@ -162,12 +162,20 @@ app.add_typer(outbox, name="outbox")
 
 
 @outbox.command("show")
-def show_outbox() -> None:
-    """Print the messages that wait and those that were given up, the oldest first, as JSON lines."""
+def show_outbox(
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON lines also on a terminal; a pipe gets them always")
+    ] = False,
+) -> None:
+    """Print the messages that wait and those that were given up, the oldest first; as JSON lines in a pipe."""
     from include.io.postgres.messages import Outbox
 
     for message in Outbox(_settings().database_url).read_unsent():
-        _say(json.dumps(message, default=str, ensure_ascii=False))
+        if as_json or terminal_width() is None:
+            _say(json.dumps(message, default=str, ensure_ascii=False))
+        else:
+            _say(*message_words(message))
 
 
 @outbox.command("send")
