@@ -56,7 +56,8 @@ def message_words(message: Mapping[str, Any]) -> Iterator[str]:
     again = f", next try {message['next_try_at']:%Y-%m-%d %H:%M} UTC" if message["next_try_at"] else ""
     tried = f"{tries} {'try' if tries == 1 else 'tries'}{again}"
     about = f"{message['kind']} about {message['subject']} to {message['destination']}"
-    yield f"{mark} {message['id']} {message['state']}: {about}, since {message['created_at']:%Y-%m-%d %H:%M} UTC, {tried}"
+    since = f"since {message['created_at']:%Y-%m-%d %H:%M} UTC"
+    yield f"{mark} {message['id']} {message['state']}: {about}, {since}, {tried}"
     if message["last_error"]:
         yield f"    {message['last_error']}"
     yield from (f"    {line}" for line in str(message["payload"].get("text") or "").splitlines()[:1])
