@@ -137,15 +137,16 @@ def _swept(records: Records) -> str | None:
 
 
 def _ranged(records: Records) -> str | None:
-    """Return how many days each last step of a range did, and how many failed."""
+    """Return how many days of a range were prepared, and how many predictions each model published."""
     parts = []
-    for task, found in sorted(records.items()):
-        step, record = task.rsplit(".", 1)[-1], _record({task: found}, task, "interval", "done")
-        if record and step in ("build_features", "publish"):
+    for task, found in sorted(records.items(), key=lambda each: ("." in each[0], each[0])):
+        record = _record({task: found}, task, "interval", "rows", "done")
+        failed = f", {_count(len(record['failed']), 'day')} failed" if record.get("failed") else ""
+        if record and task == "build_features":
             days = sum(_length(part) for part in record["done"])
-            of, did = task.removesuffix(f".{step}"), "prepared" if step == "build_features" else "published"
-            failed = f", {len(record['failed'])} failed" if record.get("failed") else ""
-            parts.append(f"{'' if of == task else f'{of} '}{_count(days, 'day')} {did}{failed}")
+            parts.append(f"{_days(record)}: {_count(days, 'day')} prepared{failed}")
+        elif record and task.endswith(".publish"):
+            parts.append(f"{task.removesuffix('.publish')}: {record['rows']:,} predictions{failed}")
     return "; ".join(parts) or None
 
 

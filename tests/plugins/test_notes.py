@@ -9,6 +9,7 @@ import nightly_notes
 from include.core.interval import Interval
 from include.core.records import (
     Check,
+    FailedDay,
     GateDecision,
     Landed,
     Monitored,
@@ -102,10 +103,15 @@ def test_the_note_of_monitoring_counts_outcomes_and_names_alerts() -> None:
     assert str(note(monitor=loud)).endswith("1 day measured, 1 alert raised (m: drift)")
 
 
-def test_the_note_of_a_range_counts_days_by_model() -> None:
-    done = Ranged(interval=ON, rows=9, done=(Interval(start=date(2024, 3, 1), end=DAY),))
-    said = note(build_features=done, outcomes=done, late_ferry__publish=done)
-    assert said == f"{DONE}3 days prepared; late\\_ferry 3 days published"
+def test_the_note_of_a_range_counts_days_and_the_predictions_of_each_model() -> None:
+    range_ = Interval(start=date(2024, 3, 1), end=DAY)
+    done = Ranged(interval=range_, rows=9, done=(range_,))
+    failed = done.model_copy(update={"rows": 6, "failed": (FailedDay(day=DAY, step="publish", why="no rows"),)})
+    said = note(build_features=done, outcomes=done, late_ferry__publish=failed, another__publish=done)
+    assert said == (
+        f"{DONE}2024-03-01 to 2024-03-03: 3 days prepared; another: 9 predictions; "
+        "late\\_ferry: 6 predictions, 1 day failed"
+    )
 
 
 def test_a_failed_run_begins_with_what_failed() -> None:
