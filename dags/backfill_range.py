@@ -82,7 +82,7 @@ def backfill_range(project: Project) -> DAG:
             left = _left(project, params.interval().days, "build_features")
             return run_range_step("land", project, params.interval(), left)
 
-        @task(task_display_name="Extract the rows of queries")
+        @task(task_display_name="Extract rows of queries")
         def extract() -> Json:
             """Run the queries of feeds, and write their rows to raw tables; hash identifiers."""
             left = _left(project, params.interval().days, "build_features")
@@ -106,9 +106,9 @@ def backfill_range(project: Project) -> DAG:
             days = _left(project, _prepared(project), "outcomes")
             return run_range_step("outcomes", project, params.interval(), days, data_view=params.data_view())
 
-        @task(trigger_rule="all_done", task_display_name="List the days that were not done")
+        @task(trigger_rule="all_done", task_display_name="List days not done")
         def report() -> None:
-            """List the days that were not done, with the reason. Fails if there are any."""
+            """List days not done, with the reason. Fails if there are any."""
             _report(project, models)
 
         taken = [land(), *([extract()] if project.sql_feeds else [])]

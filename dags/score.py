@@ -70,7 +70,7 @@ def score_and_publish(model: Model) -> DAG:
 def _beside(model: Model, day: Callable[[], Interval], ready: Any) -> None:
     """Add the tasks of the shadow. They are no upstream of `publish`, and their failure is an alert of its own."""
 
-    @task(task_display_name="Store the scores of the shadow", **NO_CALLBACK)
+    @task(task_display_name="Store the shadow's scores", **NO_CALLBACK)
     def shadow(scored: Json) -> Json:
         """Store the scores of the shadow where no reader sees them."""
         record = Scored.model_validate(scored)

@@ -41,7 +41,7 @@ def extract_rows(project: Project) -> Json:
     It asks another team's database, so it waits longer between two tries than for a file.
     """
 
-    @task.sensor(task_display_name="Extract the rows of queries", **WAIT | {"poke_interval": timedelta(minutes=5)})
+    @task.sensor(task_display_name="Extract rows of queries", **WAIT | {"poke_interval": timedelta(minutes=5)})
     def extract() -> PokeReturnValue:
         """Run the queries of feeds after the cutoff, and write their rows to raw tables; hash identifiers."""
         day = run_date(project)
