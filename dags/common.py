@@ -5,6 +5,7 @@ Steps are imported inside tasks, because Airflow pays for a heavy import at the 
 
 import logging
 import os
+import warnings
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -34,6 +35,17 @@ from include.core.settings import Settings
 
 log = logging.getLogger(__name__)
 protect_logs()  # in each process that parses a DAG file: before a task runs, Airflow parses its file
+
+
+def quiet_logs() -> None:
+    """Keep a thousand lines out of the log of each task of a model.
+
+    When skops is imported, it looks for names in every loaded module, and Airflow's modules warn about each name.
+    """
+    warnings.filterwarnings("ignore", message="The `airflow", module=r"skops\.")
+
+
+quiet_logs()
 
 # The record of a step, as XCom stores it. It is not `dict`, because Airflow would make one XCom for each key.
 Json = Any

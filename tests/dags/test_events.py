@@ -1,5 +1,6 @@
-"""What the asset event of a step says."""
+"""What the asset event of a step says, and what the log of a task does not."""
 
+import warnings
 from datetime import date
 from types import SimpleNamespace
 
@@ -43,3 +44,14 @@ def test_each_outlet_of_a_task_gets_the_extra() -> None:
     context = {"task": SimpleNamespace(outlets=[asset]), "outlet_events": events}
     common.announce(context, Recorded(interval=ON, rows=9, days=2))
     assert events[asset].extra == {"run_date": "2024-03-03", "rows": 9}
+
+
+def test_a_library_that_looks_through_all_modules_does_not_fill_the_log() -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        common.quiet_logs()
+        for module in ("skops.io._utils", "elsewhere"):
+            warnings.warn_explicit(
+                "The `airflow.x.agm` attribute is deprecated.", DeprecationWarning, module, 1, module
+            )
+    assert [each.filename for each in heard] == ["elsewhere"]
