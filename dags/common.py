@@ -158,7 +158,7 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
     if result.skipped:
         raise skipped(result.skipped, get_current_context())
     remember(get_current_context()["task"], step, config, result)
-    announce(get_current_context(), result)
+    announce(get_current_context(), interval, result)
     return result.model_dump(mode="json")
 
 
@@ -190,7 +190,7 @@ def run_range_step(
         raise
     except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
-    announce(get_current_context(), result)
+    announce(get_current_context(), interval, result)
     return result.model_dump(mode="json")
 
 
@@ -208,13 +208,13 @@ def settings(sources: Iterable[str] = ()) -> Settings:
     return resolve(context["run_id"], commit, sources)
 
 
-def announce(context: Any, result: StepResult) -> None:
+def announce(context: Any, interval: Interval, result: StepResult) -> None:
     """Say in the asset events of the running task what its step made: run date, rows, versions and batches.
 
     Who subscribes to an asset reads it in the extra of the event, and asks the database for nothing.
     """
     for asset in getattr(context.get("task"), "outlets", ()):
-        context["outlet_events"][asset].extra = extra_of(result)
+        context["outlet_events"][asset].extra = extra_of(interval, result)
 
 
 def _asset(project: str, name: str, place: str, description: str) -> Asset:

@@ -353,7 +353,7 @@ class StepOperator(SubmitOnceOperator):
         if found is None or why:
             raise skipped(str(why), context)
         remember(self, self.step, self.config, found)
-        announce(context, found)
+        announce(context, self.interval(), found)
         return found.model_dump(mode="json")
 
 

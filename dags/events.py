@@ -2,18 +2,22 @@
 
 from typing import Any
 
+from include.core.interval import Interval
 from include.core.records import Published, Ranged, RolledBack, StepResult
 
 MAX_DAYS = 31
 """The most days whose batches an event names, so that it stays small."""
 
 
-def extra_of(result: StepResult) -> dict[str, Any]:
+def extra_of(interval: Interval, result: StepResult) -> dict[str, Any]:
     """Return the extra of the event: `run_date`, or `first_day` and `last_day`; `rows`; versions and batches, if any.
 
     Of a range, `days` counts the days that were done, and `failed` those that were not.
+
+    Args:
+        interval: the days that the task was about; those of the result may be others, such as its holdout days.
+        result: the record of the step.
     """
-    interval = result.interval
     first, last = str(interval.start), str(interval.end)
     extra: dict[str, Any] = {"run_date": last} if first == last else {"first_day": first, "last_day": last}
     extra["rows"] = result.rows

@@ -13,8 +13,7 @@ Records = Mapping[str, list[Any]]
 
 def outcome_of(records: Records) -> str | None:
     """Return what came of a run; None if its records say nothing that this plugin knows."""
-    found = [line for say in (_prepared, _trained, _decided, _rolled_back, _published, _measured, _swept, _ranged)
-             if (line := say(records))]  # fmt: skip
+    found = [line for say in SAYING if (line := say(records))]
     return "; ".join(found) or None
 
 
@@ -136,6 +135,19 @@ def _swept(records: Records) -> str | None:
     return f"{_count(new, 'late delivery', 'late deliveries')} landed, {held:,} held for a decision, in {of}"
 
 
+def _delivered(records: Records) -> str | None:
+    done = _record(records, "simulate", "interval", "landed")
+    if not done:
+        return None
+    there = f", {done['unchanged']:,} were there before" if done.get("unchanged") else ""
+    return f"{_days(done)}: {_count(done['landed'], 'file')} of example data delivered{there}"
+
+
+def _sent(records: Records) -> str | None:
+    sent = next((each for each in records.get("send", ()) if isinstance(each, int)), 0)
+    return f"{_count(sent, 'message')} sent" if sent else None
+
+
 def _ranged(records: Records) -> str | None:
     """Return how many days of a range were prepared, and how many predictions each model published."""
     parts = []
@@ -161,3 +173,9 @@ def _length(interval: Mapping[str, str]) -> int:
 
 def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+SAYING = (
+    _delivered, _prepared, _trained, _decided, _rolled_back, _published, _measured, _swept, _ranged, _sent,
+)  # fmt: skip
+"""What each kind of DAG says of its run, in the order of a night. Each one reads the records that only its DAG has."""

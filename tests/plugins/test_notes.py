@@ -114,6 +114,14 @@ def test_the_note_of_a_range_counts_days_and_the_predictions_of_each_model() -> 
     )
 
 
+def test_the_notes_of_example_data_and_of_messages_count_them() -> None:
+    made = {"interval": {"start": "2024-03-03", "end": "2024-03-03"}, "landed": 1, "unchanged": 2, "rows": 9}
+    said = note(simulate=made)
+    assert said == f"{DONE}2024-03-03: 1 file of example data delivered, 2 were there before"
+    assert note_of({"send": [3]}) == f"{DONE}3 messages sent"
+    assert note_of({"send": [0]}) is None
+
+
 def test_a_failed_run_begins_with_what_failed() -> None:
     said = note(failed=("validate",), land=Landed(interval=ON, rows=9, new=3, known=1))
     assert said == f"{FAILED}validate failed; the log says why"
