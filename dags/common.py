@@ -40,12 +40,11 @@ protect_logs()  # in each process that parses a DAG file: before a task runs, Ai
 def quiet_logs() -> None:
     """Keep a thousand lines out of the log of each task of a model.
 
-    When skops is imported, it looks for names in every loaded module, and Airflow's modules warn about each name.
+    When skops is imported, it looks for names in every loaded module, and Airflow's modules warn about each name. A
+    filter that is set while Airflow parses a file is gone when its task runs, so tasks set it.
     """
     warnings.filterwarnings("ignore", message="The `airflow", module=r"skops\.")
 
-
-quiet_logs()
 
 # The record of a step, as XCom stores it. It is not `dict`, because Airflow would make one XCom for each key.
 Json = Any
@@ -145,6 +144,7 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
     times within minutes (`DEFAULT_ARGS`), then it fails: clear it after the moment that the message names. Only the
     sensors `wait_for_files` and `extract` wait for hours.
     """
+    quiet_logs()
     from include.runner.run import run
 
     try:
@@ -175,6 +175,7 @@ def run_range_step(
 
     While it runs, the log and the XCom `progress` say how many days are done.
     """
+    quiet_logs()
     from include.runner.ranges import run_range
 
     ti = get_current_context()["ti"]

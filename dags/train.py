@@ -15,6 +15,7 @@ from dags.common import (
     log,
     model_task,
     nightly,
+    quiet_logs,
     run_step,
     schedule,
     settings,
@@ -110,6 +111,7 @@ def train(model: Model) -> DAG:
         @task(trigger_rule="none_failed", task_display_name="Summarise")
         def report() -> str:
             """Summarise the training in a sentence; sync the registry's alias with the promotion history."""
+            quiet_logs()
             from include.steps.promote import sync_alias
 
             champion = sync_alias(model, settings())

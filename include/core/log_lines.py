@@ -16,8 +16,8 @@ from typing import Any
 
 from include.core.printable import INDENT, printable_each, printable_lines
 
-WIDTH = 96
-"""The most characters of a line for Airflow's page of a log, which does not wrap and is 100 wide on a laptop."""
+WIDTH = 84
+"""The most characters of a line for Airflow's page of a log, which does not wrap and has room for 88 on a laptop."""
 
 
 class PrintableRecord(logging.LogRecord):

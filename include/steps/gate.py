@@ -335,3 +335,7 @@ def decision_lines(decision: GateDecision) -> Iterator[tuple[int, str]]:
         level, mark = (logging.INFO, "✓") if check.passed else (logging.WARNING, "✗")
         for line in wrapped(f"{mark} {check.name}: {check.sentence}", indent="    "):
             yield level, f"  {line}"
+    if failed:  # Airflow's page opens at the end of a log
+        names = ", ".join(dict.fromkeys(check.name for check in decision.checks if not check.passed))
+        for line in wrapped(f"✗ {decision.subject} is rejected: {names} (the first lines say why)", indent="    "):
+            yield logging.WARNING, line

@@ -56,15 +56,15 @@ def _prepared(records: Records) -> str | None:
 
 
 def _trained(records: Records) -> str | None:
-    """Return the sentence of `report`; before it ran, what the gate decided."""
-    if said := _sentence(records, "report"):
-        return said
-    decision = _record(records, "gate", "model_version", "checks")
-    if not decision:
-        return None
-    failed = [check["sentence"] for check in decision["checks"] if not check["passed"]]
-    verdict = f"rejected: {'; '.join(failed)}" if failed else "passed the gate"
-    return f"version {decision['model_version']} {verdict}"
+    """Return which checks rejected the version, which a line has room for, and then why; else what `report` said."""
+    decision = _record(records, "gate", "checks")
+    failed = [check for check in decision.get("checks", ()) if not check["passed"]]
+    version = decision.get("model_version")
+    subject = "the candidate" if version is None else f"version {version}"
+    if failed:
+        names = ", ".join(dict.fromkeys(check["name"] for check in failed))
+        return f"{subject} rejected ({names}): {'; '.join(check['sentence'] for check in failed)}"
+    return _sentence(records, "report") or (f"{subject} passed the gate" if decision else None)
 
 
 def _decided(records: Records) -> str | None:

@@ -67,14 +67,16 @@ def test_a_run_without_a_champion_says_why_nothing_was_published() -> None:
     assert note(("m has no champion",)) == f"{NOTHING}m has no champion"
 
 
-def test_a_training_says_what_its_report_says_and_without_one_why_the_gate_rejected() -> None:
+def test_a_training_says_which_checks_rejected_the_version_or_what_its_report_says() -> None:
     check = Check(name="champion", subject="m", measured=1, threshold=0, passed=False, sentence="the loss is worse")
     decision = GateDecision(
         interval=ON, rows=9, model_version=4, model="m", candidate="c", gate_id="g", champion=3, passed=False,
         checks=(check, check.model_copy(update={"passed": True, "sentence": "fine"})),
     )  # fmt: skip
-    assert note(gate=decision) == f"{DONE}version 4 rejected: the loss is worse"
-    assert note(gate=decision, report="m: champion: version 3") == f"{DONE}m: champion: version 3"
+    rejected = f"{DONE}version 4 rejected (champion): the loss is worse"
+    assert note(gate=decision) == note(gate=decision, report="m: a long sentence") == rejected
+    passed = decision.model_copy(update={"checks": decision.checks[1:], "passed": True})
+    assert note(gate=passed, report="m: version 4 was promoted now") == f"{DONE}m: version 4 was promoted now"
 
 
 def test_the_note_of_an_approval_and_a_rollback_name_who_decided_and_why() -> None:
