@@ -330,7 +330,9 @@ def decision_lines(decision: GateDecision) -> Iterator[tuple[int, str]]:
     failed = sum(not check.passed for check in decision.checks)
     of = f"{failed} of {len(decision.checks)} checks failed" if failed else f"all {len(decision.checks)} checks passed"
     verdict = "passed" if decision.passed else "REJECTED"
-    yield logging.INFO, f"{decision.model} {decision.subject} ({decision.candidate}), {against}: {verdict}, {of}"
+    head = f"{decision.model} {decision.subject} ({decision.candidate}), {against}: {verdict}, {of}"
+    for line in wrapped(head, indent="    "):
+        yield logging.INFO, line
     for check in sorted(decision.checks, key=lambda each: each.passed):
         level, mark = (logging.INFO, "✓") if check.passed else (logging.WARNING, "✗")
         for line in wrapped(f"{mark} {check.name}: {check.sentence}", indent="    "):
