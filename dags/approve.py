@@ -2,10 +2,10 @@
 
 from datetime import datetime, timedelta
 
-from airflow.sdk import DAG, Param, dag, task
+from airflow.sdk import DAG, Param, dag
 
 from dags.alerts import RUN_FAILED
-from dags.common import DEFAULT_ARGS, Json, announce_champion, champions_asset, describe
+from dags.common import DEFAULT_ARGS, Json, announce_champion, champions_asset, described, model_task
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 
@@ -37,7 +37,7 @@ def approve(model: Model) -> DAG:
 
     @dag(
         dag_id=f"{model.name}_approve",
-        doc_md=describe(DOC, model, project),
+        **described(DOC, model, project),
         tags=[project.name, model.name, "approval"],
         schedule=None,
         start_date=datetime.combine(project.first_day, datetime.min.time(), project.zone),
@@ -50,8 +50,8 @@ def approve(model: Model) -> DAG:
                 None,
                 type=["null", "integer"],
                 minimum=1,
-                title="Version",
-                description="The pending version. If empty: the one of the latest run date.",
+                title="Pending version",
+                description="Its number. If empty: the one of the latest run date.",
             )
         },
         dagrun_timeout=model.approved_by.timeout + timedelta(days=1 + (model.shadow.wait_days if model.shadow else 0)),
@@ -60,12 +60,13 @@ def approve(model: Model) -> DAG:
     def build() -> None:
         ask = AskPeople(
             task_id="ask",
+            task_display_name="Ask people",
             model=model,
             params=form(),
             doc_md="Ask whether the version shall become the champion; wait for the answer.",
         )
 
-        @task(outlets=[champions_asset(model)])
+        @model_task(outlets=[champions_asset(model)], task_display_name="Record the answer")
         def record(answer: Json) -> Json:
             """Record who decided and why; promote the version if it is approved."""
             done = record_answer(model, answer)

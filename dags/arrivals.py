@@ -26,7 +26,7 @@ class WaitForFiles(S3KeySensor):
 
     def __init__(self, *, project: Project, **arguments: Any) -> None:
         doc = (type(self).__doc__ or "").splitlines()[0]
-        named = {"task_id": "wait_for_files", "doc_md": doc} | WAIT | arguments
+        named = {"task_id": "wait_for_files", "task_display_name": "Wait for files", "doc_md": doc} | WAIT | arguments
         super().__init__(bucket_key=[], wildcard_match=True, deferrable=True, aws_conn_id=STORAGE, **named)
         self.project = project
 

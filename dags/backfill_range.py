@@ -9,7 +9,17 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags import params
 from dags.alerts import RUN_FAILED
-from dags.common import DEFAULT_ARGS, Json, describe, features_asset, log, predictions_asset, run_range_step, settings
+from dags.common import (
+    DEFAULT_ARGS,
+    Json,
+    described,
+    features_asset,
+    log,
+    predictions_asset,
+    quality_task,
+    run_range_step,
+    settings,
+)
 from dags.scoring import versions
 from include.config.loading import load_model, load_project, model_names, project_names
 from include.config.model import Model
@@ -45,7 +55,7 @@ def backfill_range(project: Project) -> DAG:
 
     @dag(
         dag_id=f"{project.name}_backfill_range",
-        doc_md=describe(DOC, project, project),
+        **described(DOC, project, project),
         tags=[project.name, "by hand"],
         schedule=None,
         max_active_runs=1,
@@ -65,40 +75,40 @@ def backfill_range(project: Project) -> DAG:
         on_failure_callback=RUN_FAILED,
     )
     def build() -> None:
-        @task
+        @task(task_display_name="Land deliveries")
         def land() -> Json:
             """Write deliveries, corrections included, to raw tables; hash identifiers."""
             _require_one_model_a_version()
             left = _left(project, params.interval().days, "build_features")
             return run_range_step("land", project, params.interval(), left)
 
-        @task
+        @task(task_display_name="Extract rows of queries")
         def extract() -> Json:
             """Run the queries of feeds, and write their rows to raw tables; hash identifiers."""
             left = _left(project, params.interval().days, "build_features")
             return run_range_step("extract", project, params.interval(), left)
 
-        @task
+        @quality_task(task_display_name="Validate deliveries")
         def validate(taken: list[Json]) -> Json:
             """Check deliveries against their expectations; valid rows become clean, invalid rows go to quarantine."""
             days = set.intersection(*(set(_done(record)) for record in taken))
             return run_range_step("validate", project, params.interval(), sorted(days))
 
-        @task(outlets=[features_asset(project)])
+        @task(outlets=[features_asset(project)], task_display_name="Build features")
         def build_features(validated: Json) -> Json:
             """Build the features of each day, with one Spark job for each part of the range."""
             data_view = params.data_view()
             return run_range_step("build_features", project, params.interval(), _done(validated), data_view=data_view)
 
-        @task
+        @task(task_display_name="Record outcomes")
         def outcomes() -> Json:
             """Record the outcomes that the days of the range know."""
             days = _left(project, _prepared(project), "outcomes")
             return run_range_step("outcomes", project, params.interval(), days, data_view=params.data_view())
 
-        @task(trigger_rule="all_done")
+        @task(trigger_rule="all_done", task_display_name="List days not done")
         def report() -> None:
-            """List the days that were not done, with the reason. Fails if there are any."""
+            """List days not done, with the reason. Fails if there are any."""
             _report(project, models)
 
         taken = [land(), *([extract()] if project.sql_feeds else [])]
@@ -110,9 +120,9 @@ def backfill_range(project: Project) -> DAG:
 
 
 def _scoring(project: Project, model: Model) -> Any:
-    @task_group(group_id=model.name, tooltip=model.title)
+    @task_group(group_id=model.name, group_display_name=model.title, tooltip=model.title)
     def scoring() -> None:
-        @task
+        @task(task_display_name="Score the entities")
         def score() -> Json:
             """Score all entities of each day with that day's champion, or with the version of the form."""
             if model.name not in params.param("models", [model.name]):
@@ -121,7 +131,7 @@ def _scoring(project: Project, model: Model) -> Any:
             chosen = {"versions": versions(model, interval), "data_view": params.data_view()}
             return run_range_step("score", model, interval, days, **chosen)
 
-        @task(outlets=[predictions_asset(model)])
+        @task(outlets=[predictions_asset(model)], task_display_name="Publish the batches")
         def publish(scored: Json) -> Json:
             """Publish the batch of each day, completely or not at all."""
             interval = params.interval()

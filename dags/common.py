@@ -5,6 +5,7 @@ Steps are imported inside tasks, because Airflow pays for a heavy import at the 
 
 import logging
 import os
+import warnings
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -19,6 +20,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from dags import params
 from dags.alerts import RUN_FAILED, TASK_FAILED
 from dags.connections import resolve
+from dags.events import extra_of
 from dags.lineage import remember
 from include.config.loading import load_project, project_names
 from include.config.model import Model
@@ -33,6 +35,16 @@ from include.core.settings import Settings
 
 log = logging.getLogger(__name__)
 protect_logs()  # in each process that parses a DAG file: before a task runs, Airflow parses its file
+
+
+def quiet_logs() -> None:
+    """Keep a thousand lines out of the log of each task of a model.
+
+    When skops is imported, it looks for names in every loaded module, and Airflow's modules warn about each name. A
+    filter that is set while Airflow parses a file is gone when its task runs, so tasks set it.
+    """
+    warnings.filterwarnings("ignore", message="The `airflow", module=r"skops\.")
+
 
 # The record of a step, as XCom stores it. It is not `dict`, because Airflow would make one XCom for each key.
 Json = Any
@@ -64,6 +76,13 @@ class ModelTask(_PythonDecoratedOperator):
     """
 
 
+class QualityTask(_PythonDecoratedOperator):
+    """A task that validates deliveries. Airflow's pages link to the page about them, as they do for `ModelTask`."""
+
+
+quality_task = cast(TaskDecorator, partial(task_decorator_factory, decorated_operator_class=QualityTask))
+"""The decorator `@task`, for a `QualityTask`."""
+
 model_task = cast(TaskDecorator, partial(task_decorator_factory, decorated_operator_class=ModelTask))
 """The decorator `@task`, for a `ModelTask`."""
 
@@ -84,6 +103,12 @@ def describe(text: str, config: Project | Model, project: Project) -> str:
     return text.format(
         **config.model_dump() | week | {"title": markdown(config.title), "owner": markdown(config.owner)}
     )
+
+
+def described(text: str, config: Project | Model, project: Project) -> dict[str, Any]:
+    """Return the text of a DAG as its `doc_md`, and its first line as the name that Airflow's pages show."""
+    heading = text.strip().partition("\n")[0].removeprefix("### ")
+    return {"doc_md": describe(text, config, project), "dag_display_name": heading.format(**config.model_dump())}
 
 
 def schedule(project: Project, cron: str | None = None) -> CronTriggerTimetable:
@@ -119,6 +144,7 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
     times within minutes (`DEFAULT_ARGS`), then it fails: clear it after the moment that the message names. Only the
     sensors `wait_for_files` and `extract` wait for hours.
     """
+    quiet_logs()
     from include.runner.run import run
 
     try:
@@ -132,6 +158,7 @@ def run_step(step: str, config: Project | Model, interval: Interval, **options: 
     if result.skipped:
         raise skipped(result.skipped, get_current_context())
     remember(get_current_context()["task"], step, config, result)
+    announce(get_current_context(), interval, result)
     return result.model_dump(mode="json")
 
 
@@ -148,6 +175,7 @@ def run_range_step(
 
     While it runs, the log and the XCom `progress` say how many days are done.
     """
+    quiet_logs()
     from include.runner.ranges import run_range
 
     ti = get_current_context()["ti"]
@@ -158,11 +186,13 @@ def run_range_step(
 
     try:
         found = settings(_sources(step, config))
-        return run_range(step, config, interval, days, found, report=report, **options).model_dump(mode="json")
+        result = run_range(step, config, interval, days, found, report=report, **options)
     except LockTimeoutError:
         raise
     except ActionRequiredError as error:
         raise AirflowFailException(f"{step} of {config.name} for {interval}: {error}") from error
+    announce(get_current_context(), interval, result)
+    return result.model_dump(mode="json")
 
 
 def _sources(step: str, config: Project | Model) -> list[str]:
@@ -179,19 +209,35 @@ def settings(sources: Iterable[str] = ()) -> Settings:
     return resolve(context["run_id"], commit, sources)
 
 
+def announce(context: Any, interval: Interval, result: StepResult) -> None:
+    """Say in the asset events of the running task what its step made: run date, rows, versions and batches.
+
+    Who subscribes to an asset reads it in the extra of the event, and asks the database for nothing.
+    """
+    for asset in getattr(context.get("task"), "outlets", ()):
+        context["outlet_events"][asset].extra = extra_of(interval, result)
+
+
+def _asset(project: str, name: str, place: str, description: str) -> Asset:
+    return Asset(name=name, uri=f"nightly-ml://{place}", group=project, extra={"description": description})
+
+
 def features_asset(project: Project) -> Asset:
     """Return the asset for the features of a project."""
-    return Asset(name=f"features_{project.name}", uri=f"nightly-ml://{project.name}/features")
+    said = f"{project.title}: the features of a run date are built; the table is features_{project.name}."
+    return _asset(project.name, f"features_{project.name}", f"{project.name}/features", said)
 
 
 def versions_asset(model: Model) -> Asset:
     """Return the asset for the evaluated versions of a model."""
-    return Asset(name=f"versions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/versions")
+    said = f"{model.title}: a version is registered and evaluated; the gate has not decided on it yet."
+    return _asset(model.project, f"versions_{model.name}", f"{model.project}/{model.name}/versions", said)
 
 
 def champions_asset(model: Model) -> Asset:
     """Return the asset for the champions of a model."""
-    return Asset(name=f"champions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/champions")
+    said = f"{model.title}: another version is the champion; the view promotion_history says why."
+    return _asset(model.project, f"champions_{model.name}", f"{model.project}/{model.name}/champions", said)
 
 
 def announce_champion(model: Model) -> None:
@@ -212,12 +258,14 @@ def announce_champion(model: Model) -> None:
 
 def predictions_asset(model: Model) -> Asset:
     """Return the asset for the published predictions of a model."""
-    return Asset(name=f"predictions_{model.name}", uri=f"nightly-ml://{model.project}/{model.name}/predictions")
+    said = f"{model.title}: readers see the predictions of a run date; the view is current_predictions."
+    return _asset(model.project, f"predictions_{model.name}", f"{model.project}/{model.name}/predictions", said)
 
 
 def outcomes_asset(project: Project) -> Asset:
     """Return the asset for the recorded outcomes of a project."""
-    return Asset(name=f"outcomes_{project.name}", uri=f"nightly-ml://{project.name}/outcomes")
+    said = f"{project.title}: true outcomes became known; the view is predictions_with_outcomes."
+    return _asset(project.name, f"outcomes_{project.name}", f"{project.name}/outcomes", said)
 
 
 def _checked_out() -> str:

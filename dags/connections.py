@@ -93,7 +93,9 @@ def find_destinations() -> dict[str, str]:
     from include.config.loading import load_model, load_routing, model_names, project_names
 
     names = {ALERTS, *(route.to for project in project_names() for route in load_routing(project).routes)}
-    names |= {to for name in model_names() if (to := load_model(name).champion_messages)}
+    models = [load_model(name) for name in model_names()]
+    names |= {model.champion_messages for model in models if model.champion_messages}
+    names |= {action.to for model in models for action in model.actions}
     found = {name: find_address(name) for name in sorted(names)}
     return {name: address for name, address in found.items() if address is not None}
 

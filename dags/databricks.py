@@ -28,7 +28,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from pydantic import JsonValue
 from requests import RequestException
 
-from dags.common import Json, settings, skipped
+from dags.common import Json, announce, settings, skipped
 from dags.lineage import remember
 from include.config.loading import load_project
 from include.config.model import Model
@@ -356,6 +356,7 @@ class StepOperator(SubmitOnceOperator):
         if found is None or why:
             raise skipped(str(why), context)
         remember(self, self.step, self.config, found)
+        announce(context, self.interval(), found)
         return found.model_dump(mode="json")
 
 

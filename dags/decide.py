@@ -7,7 +7,7 @@ from dags.common import (
     Json,
     announce_champion,
     champions_asset,
-    describe,
+    described,
     log,
     model_task,
     nightly,
@@ -19,6 +19,7 @@ from dags.sensors import wait_for_features
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 from include.core.interval import Interval
+from include.core.log_lines import wrapped
 from include.core.records import ShadowEnded
 
 DOC = """
@@ -45,7 +46,7 @@ def decide(model: Model) -> DAG:
 
     @dag(
         dag_id=f"{model.name}_decide",
-        doc_md=describe(DOC, model, project),
+        **described(DOC, model, project),
         tags=[project.name, model.name, "nightly"],
         schedule=schedule(project),
         max_active_runs=1,  # each run date counts the days of the one before, and some more
@@ -55,17 +56,17 @@ def decide(model: Model) -> DAG:
         def day() -> Interval:
             return Interval.of(run_date(project))
 
-        @task
+        @task(task_display_name="Record outcomes")
         def outcomes() -> Json:
             """Write the outcomes that the run date knows, so that the decision does not depend on another DAG."""
             return run_step("outcomes", project, day())
 
-        @model_task
+        @model_task(task_display_name="Compare shadow and champion")
         def end_shadow() -> Json:
             """Compare the shadow with the champion, and end it if enough outcomes are known."""
             return run_step("end_shadow", model, day())
 
-        @model_task(outlets=[champions_asset(model)])
+        @model_task(outlets=[champions_asset(model)], task_display_name="Promote")
         def promote(ended: Json) -> Json:
             """Make the version the champion; skipped unless its days as a shadow ended well."""
             record = ShadowEnded.model_validate(ended)
@@ -75,12 +76,13 @@ def decide(model: Model) -> DAG:
             announce_champion(model)
             return done
 
-        @task(trigger_rule="none_failed")
+        @task(trigger_rule="none_failed", task_display_name="Summarise")
         def report() -> str:
             """Say how the shadow stands, in a sentence."""
             ended = get_current_context()["ti"].xcom_pull(task_ids="end_shadow")
             sentence = ShadowEnded.model_validate(ended).sentence if ended else f"{model.name}: no version is a shadow"
-            log.info("%s", sentence)
+            for line in wrapped(sentence, indent="    "):
+                log.info("%s", line)
             return sentence
 
         ended = end_shadow()
@@ -91,7 +93,14 @@ def decide(model: Model) -> DAG:
             from dags.question import StartQuestion
 
             doc = "Start the run that asks people about the version, once its days as a shadow ended well."
-            ask = StartQuestion(task_id="ask", model=model, after="end_shadow", trigger_rule="none_failed", doc_md=doc)
+            ask = StartQuestion(
+                task_id="ask",
+                model=model,
+                after="end_shadow",
+                trigger_rule="none_failed",
+                doc_md=doc,
+                task_display_name="Ask people",
+            )
             promoted >> ask >> reported
 
     return build()

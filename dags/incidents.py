@@ -28,6 +28,7 @@ The message of an incident names its number; the view `incidents` lists all. Who
 
 @dag(
     dag_id="incidents",
+    dag_display_name="Acknowledge, snooze or close an incident",
     doc_md=DOC,
     tags=["by hand"],
     schedule=None,
@@ -62,7 +63,7 @@ The message of an incident names its number; the view `incidents` lists all. Who
 def incidents() -> None:
     """Build the DAG of the bundle."""
 
-    @task
+    @task(task_display_name="Record the decision")
     def decide_incident() -> Json:
         """Record what the form says about the incident."""
         from include.operations.incidents import decide_incident, end_of_snooze

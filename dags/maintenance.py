@@ -27,6 +27,7 @@ landed, or held for a decision as the rules say.
 
 @dag(
     dag_id="maintenance",
+    dag_display_name="Weekly maintenance of all projects",
     doc_md=DOC,
     tags=["maintenance"],
     schedule=CronTriggerTimetable("0 12 * * 0", timezone="UTC"),
@@ -41,7 +42,11 @@ def maintenance() -> None:
     """Build the DAG of the bundle."""
 
     # a mapped task does not take its text from the function
-    @task(map_index_template="{{ project }}", doc_md="Land what no nightly run looks at, such as a late correction.")
+    @task(
+        map_index_template="{{ project }}",
+        task_display_name="Sweep the landing",
+        doc_md="Land what no nightly run looks at, such as a late correction.",
+    )
     def sweep(project: str) -> Json:
         context: Any = get_current_context()
         context["project"] = project

@@ -4,7 +4,7 @@ from airflow.sdk import DAG, TaskGroup, dag, task, teardown
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import send_waiting
-from dags.common import Json, describe, nightly, outcomes_asset, run_step, schedule
+from dags.common import Json, described, nightly, outcomes_asset, run_step, schedule
 from dags.params import is_backfill, run_date
 from dags.sensors import wait_for_features
 from include.config.loading import load_model, load_project, model_names, project_names
@@ -49,34 +49,35 @@ def monitor(project: Project) -> DAG:
 
     @dag(
         dag_id=f"{project.name}_monitor",
-        doc_md=describe(DOC, project, project),
+        **described(DOC, project, project),
         tags=[project.name, "nightly"],
         schedule=schedule(project),
         max_active_runs=4,
         **nightly(project, project.owner),
     )
     def build() -> None:
-        @task(outlets=[outcomes_asset(project)])
+        @task(outlets=[outcomes_asset(project)], task_display_name="Record outcomes")
         def outcomes() -> Json:
             """Write the outcomes that became known to the shared database."""
             return run_step("outcomes", project, Interval.of(run_date(project)))
 
-        @task
+        @task(task_display_name="Measure, and raise alerts")
         def monitor() -> Json:
             """Measure the performance of all models and the freshness of tables; raise alerts by the rules."""
             return run_step("monitor", project, Interval.of(run_date(project)))
 
         @teardown  # it runs whatever failed before it, and the run fails with what failed
+        @task(task_display_name="Send messages")
         def alert() -> int:
             """Send the messages that wait in the outbox; skipped when none can be sent."""
             return send_waiting(seconds=60)
 
-        @task
+        @task(task_display_name="Compare with raw tables")
         def skew() -> Json:
             """Build a sample of the rows published the day before again from raw tables, and compare."""
             return run_step("skew", project, Interval.of(run_date(project)))
 
-        @task
+        @task(task_display_name="Report on a period")
         def report_period() -> Json:
             """Write the report of the week, month or quarter that ended the day before, and send it."""
             day, reports = run_date(project), project.reports
@@ -95,8 +96,10 @@ def monitor(project: Project) -> DAG:
                 from dags.retrain import RequestTraining
 
                 doc = "Start a training of the run date if its alerts ask for one; a backfill starts none."
-                with TaskGroup(model.name):
-                    asked = RequestTraining(task_id="retrain", model=model, doc_md=doc)
+                with TaskGroup(model.name, group_display_name=model.title):
+                    asked = RequestTraining(
+                        task_id="retrain", model=model, doc_md=doc, task_display_name="Request a training"
+                    )
                 monitored >> asked
 
     return build()

@@ -32,6 +32,7 @@ open incidents have succeeded since, and sends that they recovered.
 
 @dag(
     dag_id="outbox",
+    dag_display_name="Messages that wait",
     doc_md=DOC,
     tags=["maintenance"],
     schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
@@ -45,7 +46,7 @@ open incidents have succeeded since, and sends that they recovered.
 def outbox() -> None:
     """Build the DAG of the bundle."""
 
-    @task
+    @task(task_display_name="Send messages")
     def send() -> int:
         """Send the messages that wait in the outbox; skipped when none can be sent."""
         from sqlalchemy.exc import OperationalError

@@ -17,8 +17,8 @@ def day(project: Project) -> Param:
         None,
         type=["null", "string"],
         format="date",
-        title="Day",
-        description=f"The run date ({project.timezone}). If empty: the date of the run's logical date.",
+        title="Run date",
+        description=f"A day ({project.timezone}). If empty: the date of the run's logical date.",
     )
 
 
@@ -44,7 +44,7 @@ def data() -> Param:
             "point_in_time": "point_in_time: what the run date's own run knew",
             "latest": "latest: everything landed since as well",
         },
-        title="Data",
+        title="Data view",
         description=(
             "point_in_time: each day reads what its own run knew, so that a backfill gives the same results. "
             "latest: each day also reads corrections that came later. Its results are stored beside the first ones, "

@@ -6,7 +6,7 @@ from airflow.sdk import DAG, dag, task
 
 from dags import params
 from dags.arrivals import WaitForFiles
-from dags.common import Json, describe, features_asset, nightly, run_step, schedule
+from dags.common import Json, described, features_asset, nightly, quality_task, run_step, schedule
 from dags.params import run_date
 from dags.sensors import extract_rows
 from dags.steps import step_task
@@ -47,19 +47,19 @@ def prepare(project: Project) -> DAG:
 
     @dag(
         dag_id=f"{project.name}_prepare",
-        doc_md=describe(DOC, project, project),
+        **described(DOC, project, project),
         tags=[project.name, "nightly"],
         schedule=schedule(project),
         max_active_runs=4,
         **nightly(project, project.owner, data=params.data()),
     )
     def build() -> None:
-        @task
+        @task(task_display_name="Land deliveries")
         def land() -> Json:
             """Write deliveries, corrections of earlier days included, to raw tables; hash identifiers."""
             return run_step("land", project, Interval.of(run_date(project)))
 
-        @task
+        @quality_task(task_display_name="Validate deliveries")
         def validate() -> Json:
             """Check deliveries against their expectations; valid rows become clean, invalid rows go to quarantine."""
             return run_step("validate", project, Interval.of(run_date(project)))
@@ -81,6 +81,7 @@ def features_of_day(project: Project) -> Any:
         lambda: {"data_view": params.data_view()},
         doc="Build the features of the day with Spark, then write the row in `prepared_days`.",
         outlets=[features_asset(project)],
+        task_display_name="Build features",
     )
 
 

@@ -13,7 +13,7 @@ from dags.common import (
     Json,
     announce_champion,
     champions_asset,
-    describe,
+    described,
     log,
     model_task,
     predictions_asset,
@@ -56,7 +56,7 @@ def roll_back(model: Model) -> DAG:
 
     @dag(
         dag_id=f"{model.name}_rollback",
-        doc_md=describe(DOC, model, project),
+        **described(DOC, model, project),
         tags=[project.name, model.name, "by hand"],
         schedule=None,
         max_active_runs=1,
@@ -79,7 +79,11 @@ def roll_back(model: Model) -> DAG:
             # Databricks does not reach the shared database; on the worker, the step reads them itself
             return given | ({"digests": digests(model, versions)} if runs_on_databricks(model, "score") else {})
 
-        @model_task(outlets=[champions_asset(model), predictions_asset(model)], trigger_rule="none_failed")
+        @model_task(
+            outlets=[champions_asset(model), predictions_asset(model)],
+            trigger_rule="none_failed",
+            task_display_name="Roll back",
+        )
         def rollback() -> Json:
             """Change the promotion history and what readers see in one transaction, then the registry's alias."""
             plan, form = _planned(model), _form()
@@ -92,7 +96,7 @@ def roll_back(model: Model) -> DAG:
             return done
 
         doc = "Score the days that have no stored batch of the version; skipped if each has one."
-        step_task("score", model, days, options, doc=doc) >> rollback()
+        step_task("score", model, days, options, doc=doc, task_display_name="Score days without a batch") >> rollback()
 
     return build()
 

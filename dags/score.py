@@ -6,7 +6,7 @@ from typing import Any
 from airflow.sdk import DAG, dag, task
 
 from dags import params
-from dags.common import Json, describe, nightly, predictions_asset, run_step, schedule
+from dags.common import Json, described, model_task, nightly, predictions_asset, run_step, schedule
 from dags.params import run_date
 from dags.scoring import NO_CALLBACK, publish_day, raise_if_not_scored, score_day, score_shadow
 from dags.sensors import wait_for_features
@@ -43,14 +43,14 @@ def score_and_publish(model: Model) -> DAG:
 
     @dag(
         dag_id=f"{model.name}_score",
-        doc_md=describe(DOC, model, project),
+        **described(DOC, model, project),
         tags=[project.name, model.name, "nightly"],
         schedule=schedule(project),
         max_active_runs=4,
         **nightly(project, model.owner, data=params.data(), version=params.version(), publish=params.publish()),
     )
     def build() -> None:
-        @task(outlets=[predictions_asset(model)])
+        @model_task(outlets=[predictions_asset(model)], task_display_name="Publish the batch")
         def publish(scored: Json) -> Json:
             """Write the batch and the pointer to it to the shared database, in one transaction."""
             return publish_day(model, scored)
@@ -70,13 +70,13 @@ def score_and_publish(model: Model) -> DAG:
 def _beside(model: Model, day: Callable[[], Interval], ready: Any) -> None:
     """Add the tasks of the shadow. They are no upstream of `publish`, and their failure is an alert of its own."""
 
-    @task(**NO_CALLBACK)
+    @task(task_display_name="Store the shadow's scores", **NO_CALLBACK)
     def shadow(scored: Json) -> Json:
         """Store the scores of the shadow where no reader sees them."""
         record = Scored.model_validate(scored)
         return run_step("shadow", model, record.interval, days=record.days)
 
-    @task(trigger_rule="all_done")
+    @task(trigger_rule="all_done", task_display_name="Report on the shadow")
     def report_shadow() -> str:
         """Raise an alert if the shadow could not be scored; the run goes on."""
         return raise_if_not_scored(model, day())

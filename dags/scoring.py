@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import get_current_context
 
 from dags import params
-from dags.common import Json, run_step, settings, skipped
+from dags.common import Json, predictions_asset, run_step, settings, skipped
 from dags.steps import runs_on_databricks, step_task
 from include.config.model import Model
 from include.core.interval import Interval
@@ -53,6 +53,7 @@ def score_day(model: Model, interval: Callable[[], Interval]) -> Any:
         interval,
         options,
         doc="Score all entities of the day with its champion; skipped before the first champion.",
+        task_display_name="Score the entities",
     )
 
 
@@ -76,6 +77,7 @@ def score_shadow(model: Model, interval: Callable[[], Interval]) -> Any:
         options,
         task_id="score_shadow",
         doc="Score the same features with the version that is on trial as a shadow; skipped if there is none.",
+        task_display_name="Score with the shadow",
         **NO_CALLBACK,
     )
 
@@ -84,7 +86,11 @@ def publish_day(model: Model, scored: Json) -> Json:
     """Publish the scores of a day."""
     record = Scored.model_validate(scored)
     data_view, mode = params.data_view(), params.publish_mode()
-    return run_step("publish", model, record.interval, days=record.days, mode=mode, data_view=data_view)
+    done = run_step("publish", model, record.interval, days=record.days, mode=mode, data_view=data_view)
+    if len(version := {each.model_version for each in record.days}) == 1:
+        events = get_current_context()["outlet_events"]
+        events[predictions_asset(model)].extra["model_version"] = version.pop()
+    return done
 
 
 def raise_if_not_scored(model: Model, interval: Interval) -> str:

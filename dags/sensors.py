@@ -16,7 +16,7 @@ from include.core.settings import utc_now
 def wait_for_features(project: Project) -> Json:
     """Return the task `wait_for_features` of a nightly DAG; its log names the day that is not prepared."""
 
-    @task.sensor(**WAIT)
+    @task.sensor(task_display_name="Wait for features", **WAIT)
     def wait_for_features() -> bool:
         """Wait until the day is prepared: `prepare` writes its row in `prepared_days` last."""
         from include.io import postgres
@@ -41,7 +41,7 @@ def extract_rows(project: Project) -> Json:
     It asks another team's database, so it waits longer between two tries than for a file.
     """
 
-    @task.sensor(**WAIT | {"poke_interval": timedelta(minutes=5)})
+    @task.sensor(task_display_name="Extract rows of queries", **WAIT | {"poke_interval": timedelta(minutes=5)})
     def extract() -> PokeReturnValue:
         """Run the queries of feeds after the cutoff, and write their rows to raw tables; hash identifiers."""
         day = run_date(project)

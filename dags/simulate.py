@@ -2,7 +2,7 @@
 
 from airflow.sdk import dag, task
 
-from dags.common import Json, describe, nightly, schedule, settings
+from dags.common import Json, described, nightly, schedule, settings
 from dags.params import run_date
 from include.config.loading import is_simulated, load_project, project_names
 from include.core.interval import Interval
@@ -24,14 +24,14 @@ def simulate_day(project: Project) -> None:
 
     @dag(
         dag_id=f"{project.name}_simulate",
-        doc_md=describe(DOC, project, project),
+        **described(DOC, project, project),
         tags=[project.name, "nightly", "example"],
         schedule=schedule(project),
         max_active_runs=4,
         **nightly(project, project.owner),
     )
     def build() -> None:
-        @task
+        @task(task_display_name="Deliver example data")
         def simulate() -> Json:
             """Deliver the files that the run date needs."""
             from include.operations.simulate import simulate

@@ -5,7 +5,7 @@ from typing import Any
 
 from airflow.sdk import task
 
-from dags.common import Json, run_step
+from dags.common import Json, model_task, run_step
 from include.config.model import Model
 from include.core.interval import Interval
 from include.core.project import Project
@@ -38,7 +38,7 @@ def step_task(
         given: dict[str, Any] = {"interval": interval, "options": options, "doc_md": doc, **arguments}
         return StepOperator(task_id=task_id or step, step=step, config=config, **given).output
 
-    @task(task_id=task_id or step, doc_md=doc, **arguments)
+    @(model_task if isinstance(config, Model) else task)(task_id=task_id or step, doc_md=doc, **arguments)
     def on_worker() -> Json:
         return run_step(step, config, interval(), **options())
 

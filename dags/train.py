@@ -11,10 +11,11 @@ from dags.common import (
     Json,
     announce_champion,
     champions_asset,
-    describe,
+    described,
     log,
     model_task,
     nightly,
+    quiet_logs,
     run_step,
     schedule,
     settings,
@@ -26,6 +27,7 @@ from dags.steps import runs_on_databricks
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 from include.core.interval import Interval
+from include.core.log_lines import wrapped
 from include.core.records import Evaluated, Fitted, GateDecision, Promotion
 
 DOC = """
@@ -63,7 +65,7 @@ def train(model: Model) -> DAG:
 
     @dag(
         dag_id=f"{model.name}_train",
-        doc_md=describe(DOC, model, project),
+        **described(DOC, model, project),
         tags=[project.name, model.name, "nightly"],
         schedule=schedule(project, model.train_schedule),
         max_active_runs=1,  # the gate needs the champion that earlier run dates made
@@ -73,20 +75,20 @@ def train(model: Model) -> DAG:
         def day() -> Interval:
             return Interval.of(run_date(project))
 
-        @model_task(outlets=[versions_asset(model)])
+        @model_task(outlets=[versions_asset(model)], task_display_name="Evaluate the candidates")
         def evaluate(fitted: Json) -> Json:
             """Compare the candidates on the validation days, and register the best one as a model version."""
             records = [Fitted.model_validate(record) for record in fitted]
             return run_step("evaluate", model, day(), fitted=records)
 
-        @model_task
+        @model_task(task_display_name="Check at the gate")
         def gate(fitted: Json, evaluated: Json) -> Json:
             """Check the version against model.yaml and the champion; a rejection is a decision, not a failure."""
             records = [Fitted.model_validate(record) for record in fitted]
             best = Evaluated.model_validate(evaluated)
             return run_step("gate", model, day(), evaluated=best, fitted=records)
 
-        @model_task
+        @model_task(task_display_name="Write the training report")
         def report_version(decided: Json) -> Json:
             """Write the training report of the version, decided either way; promotion does not wait for it."""
             decision = GateDecision.model_validate(decided)
@@ -94,26 +96,28 @@ def train(model: Model) -> DAG:
                 raise AirflowSkipException(f"no version, so no report: {decision.why_not}")  # of an entity fraction
             return run_step("report_version", model, day(), decision=decision)
 
-        @model_task(outlets=[champions_asset(model)])
+        @model_task(outlets=[champions_asset(model)], task_display_name="Promote")
         def promote(decided: Json) -> Json:
             """Write the promotion history, then the registry's alias; skipped if the gate rejected the version."""
             decision = GateDecision.model_validate(decided)
             if not decision.passed:
-                raise AirflowSkipException(f"the gate rejected {decision.subject}: {decision.why_not}")
+                raise AirflowSkipException(rejected(decision))
             next_day = day().shifted(start=1, end=1)
             displace_newer = params.param("displace_newer", False)
             done = run_step("promote", model, next_day, version=decision.model_version, displace_newer=displace_newer)
             announce_champion(model)
             return done
 
-        @task(trigger_rule="none_failed")
+        @task(trigger_rule="none_failed", task_display_name="Summarise")
         def report() -> str:
             """Summarise the training in a sentence; sync the registry's alias with the promotion history."""
+            quiet_logs()
             from include.steps.promote import sync_alias
 
             champion = sync_alias(model, settings())
             sentence = f"{_outcome(model)}; champion: {'none yet' if champion is None else _named(model, champion)}"
-            log.info("%s", sentence)
+            for line in wrapped(sentence, indent="    "):
+                log.info("%s", line)
             return sentence
 
         ready = wait_for_features(project)
@@ -127,7 +131,7 @@ def train(model: Model) -> DAG:
 
             doc = "Start the run that asks people about a pending version, once; a backfill asks nobody."
             ask = StartQuestion(
-                task_id="ask", model=model, trigger_rule="all_done", doc_md=doc
+                task_id="ask", model=model, trigger_rule="all_done", doc_md=doc, task_display_name="Ask people"
             )  # also without a report
             [written, promoted] >> ask >> reported
 
@@ -149,14 +153,25 @@ def _fits(model: Model, day: Callable[[], Interval]) -> Any:
             options=lambda: {"data_view": params.data_view()},
             map_index_template="{{ task.given.candidate }}",
             doc_md=doc,
+            task_display_name="Fit a candidate",
         )
         return mapped.expand(given=[{"candidate": name} for name in names]).output
 
-    @model_task(map_index_template="{{ candidate }}", doc_md=doc)
+    @model_task(map_index_template="{{ candidate }}", doc_md=doc, task_display_name="Fit a candidate")
     def fit(candidate: str) -> Json:
         return run_step("fit", model, day(), candidate=candidate, data_view=params.data_view())
 
     return fit.expand(candidate=names)
+
+
+def rejected(decision: GateDecision) -> str:
+    """Say which checks rejected a version, in lines that fit the page of the log."""
+    failed = [f"✗ {check.name}: {check.sentence}" for check in decision.checks if not check.passed]
+    lines = [line for each in failed for line in wrapped(each, indent="    ")]
+    return "\n".join([
+        f"the gate rejected {decision.subject}; {len(failed)} of {len(decision.checks)} checks failed:",
+        *lines,
+    ])
 
 
 def _outcome(model: Model) -> str:

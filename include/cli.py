@@ -24,9 +24,11 @@ from pydantic_settings import SettingsError
 
 from include.cli_alerts import commands as alerts_commands
 from include.cli_incidents import commands as incident_commands
+from include.cli_latency import commands as latency_commands
+from include.cli_latency import terminal_width
 from include.cli_lineage import commands as lineage_commands
 from include.cli_personal import commands as personal_commands
-from include.cli_words import words
+from include.cli_words import message_words, words
 from include.config.loading import load_model, load_project, project_names
 from include.config.model import Model
 from include.core.base import Record
@@ -47,6 +49,7 @@ from include.core.records import (
     StepResult,
 )
 from include.core.settings import DATABASE_URL, Settings
+from include.core.terminal import fold
 
 app = typer.Typer(
     help=__doc__.split("\n\n")[0], no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -160,12 +163,20 @@ app.add_typer(outbox, name="outbox")
 
 
 @outbox.command("show")
-def show_outbox() -> None:
-    """Print the messages that wait and those that were given up, the oldest first, as JSON lines."""
+def show_outbox(
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON lines also on a terminal; a pipe gets them always")
+    ] = False,
+) -> None:
+    """Print the messages that wait and those that were given up, the oldest first; as JSON lines in a pipe."""
     from include.io.postgres.messages import Outbox
 
     for message in Outbox(_settings().database_url).read_unsent():
-        _say(json.dumps(message, default=str, ensure_ascii=False))
+        if as_json or terminal_width() is None:
+            _say(json.dumps(message, default=str, ensure_ascii=False))
+        else:
+            _say(*message_words(message))
 
 
 @outbox.command("send")
@@ -239,9 +250,9 @@ def _show(record: StepResult, *, as_json: bool) -> None:
 
 
 def _say(*lines: str, error: bool = False) -> None:
-    """Print lines. The terminal obeys nothing of what they contain from outside, such as the name of an object."""
-    for line in lines:
-        typer.secho(printable(line), fg="red" if error else None, err=error)
+    """Print lines, folded to the terminal, which obeys nothing of what comes from outside, such as a file's name."""
+    for line in (part for each in lines for part in fold(printable(each), terminal_width(error=error))):
+        typer.secho(line, fg="red" if error else None, err=error)
 
 
 @app.command()
@@ -363,7 +374,7 @@ def try_features(
     from include.operations.try_features import try_features as look_up
 
     found = look_up(load_project(project), day, entity, _settings(), horizon=horizon, rows=rows, data_view=data)
-    _say(*lines(found))
+    _say(*lines(found, terminal_width()))
 
 
 @app.command()
@@ -824,6 +835,7 @@ def erase(
 
 app.add_typer(alerts_commands(_say))
 app.add_typer(incident_commands(_settings, _say))
+app.add_typer(latency_commands(_settings, _say))
 app.add_typer(lineage_commands(_settings, _say))
 app.add_typer(personal_commands(_settings, _say))
 

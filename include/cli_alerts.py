@@ -16,10 +16,12 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr, TypeAdapter
 
+from include.cli_latency import terminal_width
 from include.config.loading import load_routing, project_names
 from include.core.errors import ActionRequiredError
 from include.core.outbox import ALERTS
 from include.core.settings import DATABASE_URL, parse_texts
+from include.core.terminal import table
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +55,9 @@ def commands(say: Callable[[str], None]) -> typer.Typer:
         addresses = _addresses()
         routes = [route.to for name in project_names() for route in load_routing(name).routes]
         found = try_channels([to] if to else dict.fromkeys([ALERTS, *routes, *sorted(addresses)]), addresses.get)
-        rows = [("destination", "channel", "result", "ms")]
-        rows += [(each.destination, each.channel, each.result, str(each.milliseconds)) for each in found]
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        for row in rows:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-            say("  ".join([*cells, row[3]]))
+        rows = [(each.destination, each.channel, each.result, str(each.milliseconds)) for each in found]
+        for line in table(("destination", "channel", "result", "ms"), rows, terminal_width()):
+            say(line)
         if not all(each.is_sent for each in found):
             raise typer.Exit(1)
 

@@ -11,9 +11,11 @@ from typing import Annotated
 import polars as pl
 import typer
 
+from include.cli_latency import terminal_width
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError
 from include.core.settings import Settings
+from include.core.terminal import blocks
 
 
 def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> typer.Typer:
@@ -55,8 +57,11 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
                 say(f"{file} has them")
         if csv is None and parquet is None:
             with pl.Config(tbl_rows=rows, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_width_chars=-1):
-                for line in str(found.head(rows)).splitlines():
-                    say(line)
+                lines, width = str(head := found.head(rows)).splitlines(), terminal_width()
+            if width is not None and max(map(len, lines)) > width:
+                lines = blocks(head.columns, [[*map(str, row)] for row in head.iter_rows()])
+            for line in lines:
+                say(line)
             if count > rows:
                 say(f"the first {rows} of {count} rows; all of them: --csv FILE or --parquet FILE")
 

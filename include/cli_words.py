@@ -1,6 +1,6 @@
 """What commands print about the records of steps, in lines for a person; `--json` prints the records themselves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from include.core.records import (
@@ -43,10 +43,24 @@ def words(record: StepResult) -> Iterator[str]:
         case GateDecision():
             against = f"champion {record.champion}" if record.champion else "no champion yet"
             yield f"gate of {record.model}, {record.subject}, {record.interval}: {record.rows:,} rows, {against}"
-            yield from (f"  {'✓' if check.passed else '✗'} {check.sentence}" for check in record.checks)
+            checks = sorted(record.checks, key=lambda each: each.passed)  # what failed comes first
+            yield from (f"  {'✓' if check.passed else '✗'} {check.sentence}" for check in checks)
             yield f"✓ {record.subject} passed" if record.passed else f"✗ {record.subject} is rejected"
         case _:
             yield f"✓ {record.interval}: {record.rows:,} rows"
+
+
+def message_words(message: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines about a row of the view `outbox`: what it is about, what became of it, and its first line."""
+    mark, tries = "✗" if message["state"] == "given up" else "–", message["attempts"]
+    again = f", next try {message['next_try_at']:%Y-%m-%d %H:%M} UTC" if message["next_try_at"] else ""
+    tried = f"{tries} {'try' if tries == 1 else 'tries'}{again}"
+    about = f"{message['kind']} about {message['subject']} to {message['destination']}"
+    since = f"since {message['created_at']:%Y-%m-%d %H:%M} UTC"
+    yield f"{mark} {message['id']} {message['state']}: {about}, {since}, {tried}"
+    if message["last_error"]:
+        yield f"    {message['last_error']}"
+    yield from (f"    {line}" for line in str(message["payload"].get("text") or "").splitlines()[:1])
 
 
 def _days(days: Sequence[Any]) -> str:

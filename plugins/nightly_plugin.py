@@ -3,12 +3,12 @@
 from airflow.plugins_manager import AirflowPlugin
 
 import nightly_notes
-from nightly_links import MLflowRunLink, ModelVersionLink, TrainingReportLink
+from nightly_links import MLflowRunLink, ModelVersionLink, QualityPageLink, TrainingReportLink
 
 
 class NightlyPlugin(AirflowPlugin):
     """What nightly-ml adds to Airflow's pages: links of tasks, and notes of runs."""
 
     name = "nightly"
-    operator_extra_links = [MLflowRunLink(), ModelVersionLink(), TrainingReportLink()]  # noqa: RUF012  # as the base class has it
+    operator_extra_links = [MLflowRunLink(), ModelVersionLink(), TrainingReportLink(), QualityPageLink()]  # noqa: RUF012
     listeners = [nightly_notes]  # noqa: RUF012

@@ -89,6 +89,8 @@ def _misfits(model: Model, project: Project) -> Iterator[str]:
             monitor.require_fit(model, project)
         except ValueError as error:
             yield f"monitors: {monitor.kind}: {error}"
+    for action in model.actions:
+        yield from (f"actions: {action.kind}: {problem}" for problem in action.misfits(project))
 
 
 def project_roots() -> list[Path]:

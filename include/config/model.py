@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from include.config.approval import Approval
 from include.config.retrain import Reason, Retrain
+from include.core.actions import AnyAction
 from include.core.base import Name
 from include.core.project import RunOn
 from include.core.variants import require_once, with_defaults
@@ -91,6 +92,12 @@ class Model(Training):
         "champion is sent there. By default nothing is sent",
         examples=["nightly_models"],
     )
+    actions: tuple[AnyAction, ...] = Field(
+        default=(),
+        description="what is sent to other programs about each published batch: lists of its highest or lowest scores, "
+        "or that it is there; a batch that is replaced or withdrawn sends its correction (docs/actions.md)",
+        examples=[[{"kind": "top_k", "to": "crm_webhook", "k": 20}]],
+    )
     monitors: tuple[AnyMonitor, ...] = Field(
         default=(), description="of published predictions; a kind that is not listed runs with its defaults"
     )
@@ -162,6 +169,12 @@ class Model(Training):
     def _once(cls, monitors: tuple[AnyMonitor, ...]) -> tuple[AnyMonitor, ...]:
         require_once(monitors)
         return monitors
+
+    @field_validator("actions")
+    @classmethod
+    def _one_of_each(cls, actions: tuple[AnyAction, ...]) -> tuple[AnyAction, ...]:
+        require_once(actions)
+        return actions
 
     @model_validator(mode="after")
     def _retrains_between(self) -> Self:

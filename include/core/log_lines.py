@@ -8,11 +8,16 @@ follows a line break, also in tracebacks.
 
 import logging
 import sys
+import textwrap
 import traceback
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 from include.core.printable import INDENT, printable_each, printable_lines
+
+WIDTH = 84
+"""The most characters of a line for Airflow's page of a log, which does not wrap and has room for 88 on a laptop."""
 
 
 class PrintableRecord(logging.LogRecord):
@@ -31,6 +36,12 @@ class PrintableRecord(logging.LogRecord):
 def protect_logs() -> None:
     """Let the records of all loggers of this process show what comes from outside, and obey none of it."""
     logging.setLogRecordFactory(PrintableRecord)
+
+
+def wrapped(text: str, indent: str = "") -> Iterator[str]:
+    """Yield a text in lines that fit the page of a log; `indent` is what all lines but the first begin with."""
+    for line in printable_each(text):
+        yield from textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or [""]
 
 
 def log_to_stderr(layout: str, times: str | None = None) -> None:

@@ -245,7 +245,7 @@ def _switch(
         book.enter_promotions(model.project, rows, files)
         changed = {day: batch for day, batch in stored.items() if seen[day].published_id != batch}
         replaced = {day: seen[day].published_id for day in changed}
-        point_readers(book.connection, settings.run_id, model.name, changed, replaced)
+        point_readers(book.connection, settings.run_id, model, changed, replaced)
     days = tuple(
         RolledBackDay(
             day=day,

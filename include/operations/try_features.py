@@ -20,6 +20,7 @@ from include.core.project import Project
 from include.core.records import DataView, PreparedDay
 from include.core.settings import Settings
 from include.core.stack import rows_of, states
+from include.core.terminal import blocks
 from include.io import postgres
 from include.io.journal import read_journal
 from include.io.tables import Tables
@@ -180,12 +181,12 @@ def _matching(project: Project, name: str, known: pl.LazyFrame, own: Mapping[str
     )
 
 
-def lines(found: EntityFeatures) -> list[str]:
-    """Return a report for a terminal."""
+def lines(found: EntityFeatures, width: int | None = None) -> list[str]:
+    """Return a report for a terminal of this width; rows that are wider are shown one below the other."""
     day, record = found.prepared_day.day, found.prepared_day
     columns = [name for name in found.features.columns if name not in ("day", "entity_id", "as_of")]
     listed = pl.DataFrame({"feature": columns, "value": [_text(found.features[name][0]) for name in columns]})
-    report = [f"{found.entity_id}, run date {day}, as of {record.as_of:%Y-%m-%d %H:%M} UTC", "", *_table(listed)]
+    report = [f"{found.entity_id}, run date {day}, as of {record.as_of:%Y-%m-%d %H:%M} UTC", "", *_table(listed, width)]
     for each in found.feeds:
         by = (
             f"with the same {', '.join(each.matched)}"
@@ -198,7 +199,7 @@ def lines(found: EntityFeatures) -> list[str]:
             "",
             f"{each.feed}: {each.count:,} rows {by}{shown}{f' ({alone})' if len(each.by_column) > 1 else ''}",
         ]
-        report += _table(each.rows) if each.count else []
+        report += _table(each.rows, width) if each.count else []
     return [*report, "", "What features.py reads of these rows is not known here. Identifiers are hashed."]
 
 
@@ -206,7 +207,7 @@ def _text(value: object) -> str:
     return "null" if value is None else str(value)
 
 
-def _table(frame: pl.DataFrame) -> list[str]:
+def _table(frame: pl.DataFrame, width: int | None) -> list[str]:
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,
@@ -216,4 +217,7 @@ def _table(frame: pl.DataFrame) -> list[str]:
         tbl_hide_dataframe_shape=True,
         tbl_hide_column_data_types=True,
     ):
-        return str(frame).splitlines()
+        laid = str(frame).splitlines()
+    if width is None or max(map(len, laid), default=0) <= width:
+        return laid
+    return blocks(frame.columns, [[_text(cell) for cell in row] for row in frame.iter_rows()])

@@ -20,7 +20,7 @@ def unpublish(model: Model, interval: Interval, settings: Settings, *, since: da
     first publication of a day is undone, readers have no scores of the day until it is published again. No batch is
     deleted. The record's `rows` counts the changed days.
     """
-    days = postgres.predictions.unpublish(settings, model.name, interval, since)
+    days = postgres.predictions.unpublish(settings, model, interval, since)
     for day in days:
         now = "nothing is published now" if day.batch_id is None else f"batch {day.batch_id} is published again"
         log.info("%s %s: batch %s is undone, %s", model.name, day.day, day.undone, now)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from include.core.errors import DataError
 from include.core.horizons import target_day
 from include.core.interval import Interval
 from include.core.lifecycle import BY_PRODUCT, State
+from include.core.log_lines import wrapped
 from include.core.names import features_table
 from include.core.project import Project
 from include.core.records import BY_GATE, Check, DataView, Evaluated, Fitted, GateDecision
@@ -319,11 +320,24 @@ def _fit_of(model: Model, run_id: str, settings: Settings) -> RecordedFit:
 
 def _log_decision(decision: GateDecision) -> None:
     """Log the decision, and each check: first those that failed."""
+    for level, line in decision_lines(decision):
+        log.log(level, "%s", line)
+
+
+def decision_lines(decision: GateDecision) -> Iterator[tuple[int, str]]:
+    """Yield the lines about a decision, each with its level: what was decided, what failed, then what passed."""
     against = "no champion yet" if decision.champion is None else f"compared with champion {decision.champion}"
-    log.info("%s %s (%s), %s: %s", decision.model, decision.subject, decision.candidate, against,
-             "passed" if decision.passed else "REJECTED")  # fmt: skip
+    failed = sum(not check.passed for check in decision.checks)
+    of = f"{failed} of {len(decision.checks)} checks failed" if failed else f"all {len(decision.checks)} checks passed"
+    verdict = "passed" if decision.passed else "REJECTED"
+    head = f"{decision.model} {decision.subject} ({decision.candidate}), {against}: {verdict}, {of}"
+    for line in wrapped(head, indent="    "):
+        yield logging.INFO, line
     for check in sorted(decision.checks, key=lambda each: each.passed):
-        log.log(
-            logging.INFO if check.passed else logging.WARNING,
-            "  %s %s: %s", "✓" if check.passed else "✗", check.name, check.sentence,
-        )  # fmt: skip
+        level, mark = (logging.INFO, "✓") if check.passed else (logging.WARNING, "✗")
+        for line in wrapped(f"{mark} {check.name}: {check.sentence}", indent="    "):
+            yield level, f"  {line}"
+    if failed:  # Airflow's page opens at the end of a log
+        names = ", ".join(dict.fromkeys(check.name for check in decision.checks if not check.passed))
+        for line in wrapped(f"✗ {decision.subject} is rejected: {names} (the first lines say why)", indent="    "):
+            yield logging.WARNING, line

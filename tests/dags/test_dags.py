@@ -254,6 +254,18 @@ def test_title_and_owner_are_text_in_the_markdown_of_a_dag() -> None:
     assert text == r"### \<b\>a\</b\> \[x\](http\://y)\\n\# b of `ferries`, by a\_b"
 
 
+def test_people_read_names_and_not_ids(bag: Any) -> None:
+    for dag in bag.dags.values():
+        assert dag.dag_display_name == dag.dag_display_name.strip() != dag.dag_id, f"{dag.dag_id}: give it a name"
+        for task in dag.tasks:
+            where = f"{dag.dag_id}.{task.task_id}"
+            assert task.task_display_name not in (task.task_id, ""), f"{where}: give it a task_display_name"
+            for asset in task.outlets:
+                assert asset.extra["description"], f"{where}: say what an event of {asset.name} means"
+                assert asset.group in project_names(), f"{asset.name}: its group is its project"
+    assert bag.dags["late_ferry_score"].dag_display_name == f"{load_model('late_ferry').title}: score and publish"
+
+
 def test_every_dag_has_the_doc_and_limits_that_on_call_needs(bag: Any) -> None:
     for dag in bag.dags.values():
         doc = dag.doc_md or ""

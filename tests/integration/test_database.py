@@ -35,7 +35,7 @@ from tests.integration import small
 from tests.integration.training import in_database
 
 DAY = date(2013, 3, 1)
-NEWEST = "0031"
+NEWEST = "0033"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -60,6 +60,7 @@ VIEWS = READER_VIEWS | {
     "incident_history",
     "incidents",
     "journal_entries",
+    "latency",
     "outbox",
     "pipeline_cost",
     "promotion_history",

@@ -302,7 +302,7 @@ def test_batches_that_are_equal_since_a_person_was_erased_become_one(project: Pr
     versions = []
     for _ in range(4):
         versions.append(postgres.predictions.read_pointers(ring, "sold_pieces", DAYS)["model_version"].to_list())
-        postgres.predictions.unpublish(ring, "sold_pieces", DAYS)
+        postgres.predictions.unpublish(ring, load_model("sold_pieces"), DAYS)
     assert versions == [[3] * 3, [3] * 3, [3] * 3, [2] * 3]
     publish_labels(project, ring)
     assert len(in_database(ring)["batches"]) == 6 + 3

@@ -9,9 +9,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 import nightly_links
-from dags.common import ModelTask
-from include.config.loading import model_names
-from nightly_links import MLflowRunLink, ModelVersionLink, TrainingReportLink
+from dags.common import ModelTask, QualityTask
+from include.config.loading import load_model, load_project, model_names
+from nightly_links import MLflowRunLink, ModelVersionLink, QualityPageLink, TrainingReportLink
 from tests.plugins.conftest import PLUGINS
 
 LINKS = (MLflowRunLink(), ModelVersionLink())
@@ -74,9 +74,15 @@ def test_the_address_comes_from_the_connection(monkeypatch: pytest.MonkeyPatch) 
     assert nightly_links.ui_url() is None
 
 
-def test_the_stand_in_has_the_name_of_the_operator() -> None:
-    stand_in = nightly_links.MODEL_TASK
-    assert (stand_in.__module__, stand_in.__name__) == (ModelTask.__module__, ModelTask.__name__)
+def test_the_stand_ins_have_the_names_of_the_operators() -> None:
+    from dags.databricks import StepOperator
+
+    for stand_in, real in (
+        (nightly_links.MODEL_TASK, ModelTask),
+        (nightly_links.QUALITY_TASK, QualityTask),
+        (nightly_links.REMOTE_STEP, StepOperator),
+    ):
+        assert (stand_in.__module__, stand_in.__name__) == (real.__module__, real.__name__)
 
 
 def test_airflow_shows_links_on_model_tasks_only(bag: Any) -> None:
@@ -87,9 +93,51 @@ def test_airflow_shows_links_on_model_tasks_only(bag: Any) -> None:
         shown = DagSerialization.from_dict(DagSerialization.to_dict(dag))
         names = {"MLflow run", "Model version", "Training report"}
         linked = {task.task_id for task in shown.tasks if set(task.extra_links) == names}
-        of_model = {"train": {"fit", "evaluate", "gate", "report_version", "promote"}, "rollback": {"rollback"}}
-        assert linked == of_model.get(dag.dag_id.rpartition("_")[2], set())
-        assert all(task.task_id in linked or not task.extra_links for task in shown.tasks), dag.dag_id
+        of_model = {
+            "train": {"fit", "evaluate", "gate", "report_version", "promote"},
+            "score": {"score", "publish"},
+            "rollback": {"score", "rollback"},
+        }
+        kind = dag.dag_id.rpartition("_")[2]
+        assert linked == of_model.get(kind, set())
+        of_quality = {"validate"} if kind in ("prepare", "range") else set()
+        assert {task.task_id for task in shown.tasks if set(task.extra_links) == {"Quality page"}} == of_quality
+        assert all(task.task_id in linked | of_quality or not task.extra_links for task in shown.tasks), dag.dag_id
+
+
+def test_a_published_batch_links_to_the_version_that_scored_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = {"model": "late_ferry", "days": [{"day": "2024-03-03", "model_version": 3}]}
+    published = {"model": "late_ferry", "days": [{"day": "2024-03-03", "batch_id": "b"}]}
+    assert links(monkeypatch, "publish", score=scored, publish=published) == ["", VERSION]
+    two = {**scored, "days": [*scored["days"], {"day": "2024-03-04", "model_version": 4}]}
+    assert links(monkeypatch, "publish", score=two, publish=published) == ["", ""]
+
+
+def test_a_step_on_databricks_has_its_own_button_and_those_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from dags import databricks, score
+    from include.core.project import Databricks
+
+    project = load_project("ferries").model_copy(update={"databricks": Databricks(wheels="/Volumes/main/x/wheels")})
+    monkeypatch.setattr(databricks, "load_project", lambda _: project)
+    model = load_model("late_ferry").model_copy(update={"run_on": {"score": "databricks"}})
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(score.score_and_publish(model)))
+    wanted = {"MLflow run", "Model version", "Training report", "See Databricks Job Run"}
+    assert set(dag.get_task("score").extra_links) == wanted
+
+
+def test_validation_links_to_the_page_of_its_run_if_there_are_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = SimpleNamespace(dag_id="ferries_prepare", run_id="manual__2024-03-03T05:00:00+00:00", task_id="validate")
+    for prefix, address in (
+        (None, ""),
+        (
+            "/nightly",
+            "/nightly/run?dag_id=ferries_prepare&run_id=manual__2024-03-03T05%3A00%3A00%2B00%3A00&task_id=validate",
+        ),
+    ):
+        monkeypatch.setattr(nightly_links, "pages_prefix", lambda prefix=prefix: prefix)
+        assert QualityPageLink().get_link(None, ti_key=key) == address
 
 
 def test_airflow_loads_only_the_registering_file_without_error() -> None:

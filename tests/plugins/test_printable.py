@@ -13,7 +13,7 @@ from include.core import printable as of_include
 from nightly_backfill import log, printable
 from nightly_backfill.console import PlainConsole
 from nightly_links import ModelVersionLink
-from nightly_notes import BEGIN, note_of
+from nightly_notes import LACKS, note_of
 from tests.pages import HOSTILE
 from tests.plugins.conftest import PLUGINS
 
@@ -65,9 +65,9 @@ def test_a_line_of_a_tasks_log_cannot_look_like_two(
 
 def test_a_note_is_text_where_airflow_renders_markdown() -> None:
     sentence = "goes on without <img src=x> [a](http://evil.example) a_b.csv\n# late\u202e"
-    note = note_of([{"prepared_days": [{"day": "2024-03-03", "lacks": {"winds": sentence}}]}])
+    note = note_of({"x": [{"prepared_days": [{"day": "2024-03-03", "lacks": {"winds": sentence}}]}]})
     shown = r"\<img src=x\> \[a\](http\://evil.example) a\_b.csv\\n\# late\\u202e"
-    assert note == f"{BEGIN}winds: 2024-03-03 goes on without {shown}"
+    assert note == f"{LACKS}winds: 2024-03-03 goes on without {shown}"
 
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", "//evil.example", ""])

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from include.cli import _in_words, _print, _say, _show, app
-from include.cli_words import MOST, words
+from include.cli_words import MOST, message_words, words
 from include.core.errors import ActionRequiredError, ConfigError
 from include.core.interval import Interval
 from include.core.printable import is_printable, printable
@@ -126,8 +126,8 @@ def test_the_gate_says_each_check_and_the_decision(capsys: pytest.CaptureFixture
     _show(decision, as_json=False)
     assert capsys.readouterr().out.splitlines() == [
         "gate of m, candidate linear, 2026-03-01: 9 rows, champion 2",
-        "  ✓ 9 rows; at least 5",
         "  ✗ r2 is 0; at least 1",
+        "  ✓ 9 rows; at least 5",
         "✗ candidate linear is rejected",
     ]
     _show(decision, as_json=True)
@@ -165,3 +165,18 @@ def test_with_days_only_entries_about_files_of_these_days_are_shown(monkeypatch:
 def test_a_last_day_without_a_first_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ActionRequiredError, match="--end needs --start"):
         shown(monkeypatch, "--end", "2026-03-01")
+
+
+def test_a_message_that_waits_or_was_given_up_is_shown_in_lines() -> None:
+    moment = datetime(2026, 3, 1, 5, tzinfo=UTC)
+    message = {
+        "id": 7, "state": "waiting", "kind": "action", "subject": "m", "destination": "crm", "created_at": moment,
+        "next_try_at": moment, "attempts": 2, "last_error": "answered 500", "payload": {"text": "m: a list\n1. x"},
+    }  # fmt: skip
+    assert [*message_words(message)] == [
+        "– 7 waiting: action about m to crm, since 2026-03-01 05:00 UTC, 2 tries, next try 2026-03-01 05:00 UTC",
+        "    answered 500",
+        "    m: a list",
+    ]
+    given_up = {**message, "state": "given up", "next_try_at": None, "attempts": 1, "last_error": None}
+    assert next(message_words(given_up)).endswith("1 try") and next(message_words(given_up)).startswith("✗ 7 given up")

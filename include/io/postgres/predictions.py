@@ -22,6 +22,7 @@ from include.core.records import PublishedDay, PublishMode, UnpublishedDay
 from include.core.schemas import EVERY_PREDICTION, OF_JSON, PREDICTION_COLUMNS, STORED_PREDICTION
 from include.core.settings import Settings
 from include.io.postgres import schema
+from include.io.postgres.actions import put_actions, through, through_adbc
 from include.io.postgres.connection import (
     engine,
     execute,
@@ -158,10 +159,13 @@ def publish_batches(
         execute(cursor, _move_pointers(model.name, mode, settings.run_id))
         _write_entities(cursor, project, entities, mode)
         execute(cursor, _select_decided())
-        return [
+        days = [
             PublishedDay(day=day, batch_id=batch_id, state=state, rows=rows, differing=differing)
             for day, batch_id, state, rows, differing in cursor.fetchall()
         ]
+        moved = {each.day for each in days if each.state == "published"}
+        put_actions(through_adbc(cursor), model, moved, settings.run_id)
+        return days
 
 
 def store_batches(settings: Settings, model: Model, new: Sequence[Batch], scores: pl.DataFrame) -> None:
@@ -350,7 +354,7 @@ def _write_entities(
 
 
 def unpublish(
-    settings: Settings, model: str, interval: Interval, since: datetime | None = None
+    settings: Settings, model: Model, interval: Interval, since: datetime | None = None
 ) -> list[UnpublishedDay]:
     """Point readers back to the batch before the newest publication of each day, in one transaction.
 
@@ -359,7 +363,7 @@ def unpublish(
 
     Args:
         settings: the database and the id of this run.
-        model: its name.
+        model: the model, whose actions send that a batch is withdrawn.
         interval: the days.
         since: leave out days whose newest publication is older.
     """
@@ -368,13 +372,13 @@ def unpublish(
         sa
         .select(moves.day, moves.batch_id, moves.mode, moves.published_at, batches.c.model_version)
         .select_from(publications.outerjoin(batches, batches.c.batch_id == moves.batch_id))
-        .where(moves.model == model, moves.day.between(interval.start, interval.end))
+        .where(moves.model == model.name, moves.day.between(interval.start, interval.end))
         .order_by(moves.id)
     )
     undone = []
     with engine(settings).begin() as connection:
-        lock(connection, f"publish {model}")
-        shifts = [ChampionShift(*row) for row in connection.execute(select_shifts(model))]
+        lock(connection, f"publish {model.name}")
+        shifts = [ChampionShift(*row) for row in connection.execute(select_shifts(model.name))]
         standing: dict[date, list[tuple[str, datetime, int]]] = {}  # the batches of each day, the published one last
         for day, batch, mode, at, version in connection.execute(history):
             of_day = standing.setdefault(day, [])
@@ -389,8 +393,9 @@ def unpublish(
                 continue
             undone_versions = rolled_back_from(shifts, day)
             back_to = next((batch for batch, _, version in reversed(before) if version not in undone_versions), None)
-            _point(connection, settings.run_id, model, day, back_to, newest, "unpublish")
+            _point(connection, settings.run_id, model.name, day, back_to, newest, "unpublish")
             undone.append(UnpublishedDay(day=day, batch_id=back_to, undone=newest))
+        put_actions(through(connection), model, {each.day for each in undone}, settings.run_id)
     return undone
 
 
@@ -444,19 +449,20 @@ def select_stored(connection: sa.Connection, model: str, version: int, first_day
 
 
 def point_readers(
-    connection: sa.Connection, run_id: str, model: str, to: Mapping[date, str], seen: Mapping[date, str]
+    connection: sa.Connection, run_id: str, model: Model, to: Mapping[date, str], seen: Mapping[date, str]
 ) -> None:
     """Point readers of published days to stored batches, in the caller's transaction, which holds the locks.
 
     Args:
         connection: the transaction.
         run_id: the run that moves them.
-        model: its name.
+        model: the model, whose actions send the correction.
         to: the batch of each day that readers shall see.
         seen: the batch of each day that they see until then.
     """
     for day, batch in sorted(to.items()):
-        _point(connection, run_id, model, day, batch, seen[day], "replace")
+        _point(connection, run_id, model.name, day, batch, seen[day], "replace")
+    put_actions(through(connection), model, to.keys(), run_id)
 
 
 def read_batches(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:

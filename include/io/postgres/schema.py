@@ -928,7 +928,7 @@ messages = sa.Table(
     metadata,
     _id(),
     _column("key", TEXT, "Idempotency key: a message is stored once, and sent with this header."),
-    _column("kind", TEXT, "What the message is about: task_failed, run_failed, alerts, question, watch."),
+    _column("kind", TEXT, "What the message is about: task_failed, run_failed, alerts, question, watch, action."),
     _column("channel", TEXT, "What the content is: chat, a text. The connection says how it is delivered."),
     _column("destination", TEXT, "Name of the connection with the address. The address itself is a secret."),
     _column("payload", JSONB, "The content."),
