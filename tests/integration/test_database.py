@@ -35,7 +35,7 @@ from tests.integration import small
 from tests.integration.training import in_database
 
 DAY = date(2013, 3, 1)
-NEWEST = "0027"
+NEWEST = "0032"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -50,7 +50,9 @@ VIEWS = READER_VIEWS | {
     "alert_history",
     "champion_performance",
     "data_pulls",
+    "delivery_history",
     "erasure_history",
+    "feed_days",
     "freshness_status",
     "gate_checks",
     "gate_decisions",
@@ -60,6 +62,7 @@ VIEWS = READER_VIEWS | {
     "journal_entries",
     "outbox",
     "pipeline_cost",
+    "project_status",
     "promotion_history",
     "prepared_day_digests",
     "prepared_day_status",
@@ -108,6 +111,7 @@ TABLES = {
     "outcomes",
     "performance_daily",
     "predictions",
+    "projects",
     "promotions",
     "publications",
     "published",
