@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.models.dag import DagModel
 from fastapi import HTTPException, status
 
 OF_PROJECT = ("prepare", "monitor", "backfill_range", "simulate")
@@ -57,3 +59,12 @@ class Access:
 def find_access(user: GetUserDep) -> Access:
     """Return what the user of a request may see; without a login, Airflow refuses with 401."""
     return Access(frozenset(get_auth_manager().get_authorized_dag_ids(user=user, method="GET")))
+
+
+def may_start(user: GetUserDep, dag_id: str) -> bool:
+    """Return whether the user may start a DAG; Airflow asks again when it is started."""
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    allowed: bool = get_auth_manager().is_authorized_dag(
+        method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user
+    )
+    return allowed

@@ -42,23 +42,25 @@ class LazyApp:
 
 def build() -> Any:
     """Return the FastAPI app with all pages."""
+    from datetime import date
     from typing import Annotated
 
-    from fastapi import Depends, FastAPI, Request
+    from fastapi import Depends, FastAPI, Query, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse
     from starlette.exceptions import HTTPException
 
     from nightly_backfill.printable import printable
     from nightly_pages import page
-    from nightly_web import today
-    from nightly_web.access import Access, find_access
+    from nightly_web import feed, model, run_date, tabs, today
+    from nightly_web.access import Access, find_access, may_start
     from nightly_web.database import DatabaseError, open_views
     from nightly_web.words import Links
 
     folder = Path(__file__).parent
     app = FastAPI(title="nightly-ml pages", docs_url=None, redoc_url=None, openapi_url=None)
     may = Annotated[Access, Depends(find_access)]
+    window = Annotated[int, Query(ge=7, le=1100)]
 
     def links(request: Request) -> Links:
         return Links(str(request.scope.get("root_path") or PREFIX))
@@ -97,5 +99,44 @@ def build() -> Any:
     def show_today(request: Request, access: may) -> HTMLResponse:
         with open_views() as views:
             return answer(request, "today", today.values(views, access, links(request)))
+
+    @app.get("/model/{name}", response_class=HTMLResponse)
+    def show_model(request: Request, access: may, name: str, days: window = 90) -> HTMLResponse:
+        with open_views() as views:
+            return answer(request, "page", model.shown(views, access, links(request), name, days).values())
+
+    @app.get("/day/{project}/{day}", response_class=HTMLResponse)
+    def show_run_date(request: Request, access: may, project: str, day: date) -> HTMLResponse:
+        with open_views() as views:
+            return answer(request, "page", run_date.shown(views, access, links(request), project, day).values())
+
+    @app.get("/feed/{project}/{name}", response_class=HTMLResponse)
+    def show_feed(request: Request, access: may, project: str, name: str) -> HTMLResponse:
+        with open_views() as views:
+            return answer(request, "page", feed.shown(views, access, links(request), project, name).values())
+
+    @app.get("/dag", response_class=HTMLResponse)
+    def show_dag(request: Request, access: may, dag_id: str) -> HTMLResponse:
+        with open_views() as views:
+            return answer(request, "page", tabs.of_dag(views, access, links(request), dag_id).values())
+
+    @app.get("/run", response_class=HTMLResponse)
+    def show_run(request: Request, access: may, dag_id: str, run_id: str, task_id: str | None = None) -> HTMLResponse:
+        with open_views() as views:
+            shown = tabs.of_run(views, access, links(request), dag_id, run_id, task_id)
+            return answer(request, "page", shown.values())
+
+    @app.get("/start/{dag_id}", response_class=HTMLResponse)
+    def show_form(
+        request: Request,
+        access: may,
+        allowed: Annotated[bool, Depends(may_start)],
+        dag_id: str,
+        version: str | None = None,
+    ) -> HTMLResponse:
+        if not dag_id.endswith(("_rollback", "_approve")):
+            raise HTTPException(404, f"There is no form for the DAG {dag_id}. Start it on its page in Airflow.")
+        with open_views() as views:
+            return answer(request, "start", tabs.form(views, access, links(request), dag_id, version, allowed))
 
     return app

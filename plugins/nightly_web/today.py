@@ -11,7 +11,7 @@ from markupsafe import Markup
 from nightly_pages.charts import number, trend
 from nightly_web.access import Access
 from nightly_web.database import Row, Views
-from nightly_web.words import LOSS, Links, clock, count, moment, plural, today_in
+from nightly_web.words import LOSS, Links, count, moment, plural, today_in
 
 DAYS = 60
 """Days of the small line."""
@@ -83,7 +83,7 @@ def values(views: Views, access: Access, link: Links) -> dict[str, Any]:
             "title": row["title"],
             "href": link.model(row["model"]),
             "day": row["day"],
-            "published_at": clock(row["newest_published_at"], zone, None),
+            "published_at": moment(row["newest_published_at"], zone),
             "rows": count(row["rows"]),
             "late": _late(row, prepared),
             "freshness": row["freshness"] or "",

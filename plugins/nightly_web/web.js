@@ -25,6 +25,12 @@
 
   const open = (address) => {
     if (!outer) { location.assign(address); return; }
+    if (!address.startsWith("/")) {  // another site, which may refuse to be framed
+      const link = outer.document.createElement("a");
+      Object.assign(link, { href: address, target: "_blank", rel: "noopener noreferrer" });
+      link.click();
+      return;
+    }
     outer.history.pushState({}, "", address);
     outer.dispatchEvent(new PopStateEvent("popstate", { state: {} }));
   };

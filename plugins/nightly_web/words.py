@@ -1,7 +1,7 @@
 """Dates, numbers and addresses as the pages show them. Pure."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -83,14 +83,6 @@ def moment(value: datetime | None, zone: str | None) -> str:
     return f"{value.astimezone(_zone(zone)):%Y-%m-%d %H:%M %Z}"
 
 
-def clock(value: datetime | None, zone: str | None, day: date | None) -> str:
-    """Return the time of day of a moment, with the date unless it is that of `day`."""
-    if value is None:
-        return "–"
-    local = value.astimezone(_zone(zone))
-    return f"{local:%H:%M}" if local.date() == day else f"{local:%Y-%m-%d %H:%M}"
-
-
 def today_in(zone: str | None) -> date:
     """Return the calendar day of now in a timezone."""
     return datetime.now(_zone(zone)).date()
@@ -98,12 +90,17 @@ def today_in(zone: str | None) -> date:
 
 def count(value: float | None) -> str:
     """Return a number of rows with separators."""
-    return "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return "–" if value is None else f"{value:,.0f}"
 
 
 def plural(number: int, one: str, more: str | None = None) -> str:
     """Return a number with its noun."""
     return f"{count(number)} {one if number == 1 else more or one + 's'}"
+
+
+def number_of_days(number: int | None) -> str:
+    """Return a number of days in words."""
+    return plural(number or 0, "day")
 
 
 def share(value: float | None) -> str:
@@ -143,3 +140,23 @@ def _zone(name: str | None) -> Any:
         return ZoneInfo(name) if name else UTC
     except (ZoneInfoNotFoundError, ValueError):
         return UTC
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell or a line of a page that opens another page; `airflow`: one outside of these pages."""
+
+    text: str
+    href: str
+    airflow: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its name, its heads, and its rows, whose first cell is the head of the row."""
+
+    name: str
+    heads: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
+    empty: str
+    numbers: tuple[int, ...] = ()
