@@ -152,7 +152,7 @@ def _knew(
 
 def _lacks(views: Views, project: str, day: date) -> Part:
     rows = [[row["feed"], row["observed"]] for row in views.rows(LACKS, project=project, day=day)]
-    table = Table("Missing", ("Feed", "What is missing"), rows, "It went on without nothing: every feed was known.")
+    table = Table("Missing", ("Feed", "What is missing"), rows, "Nothing: it knew a delivery of every feed.")
     return Part("lacks", "What it went on without", "", tables=[table])
 
 
@@ -251,5 +251,7 @@ def _since(views: Views, row: Row, span: dict[str, Any], zone: str | None) -> Pa
     table = Table(
         "Changes since", heads, rows, "The journal has nothing newer about the days that this run date reads."
     )
-    about = f"The newest 50 journal entries after this run, about days from {span['first']}. The day keeps what it knew."
+    about = (
+        f"The newest 50 journal entries after this run, about days from {span['first']}. The day keeps what it knew."
+    )
     return Part("since", "What changed since", about, tables=[table])
