@@ -91,6 +91,7 @@ BEGIN
 END $$;
 COMMENT ON COLUMN model_status.problem_type IS 'Problem type: binary, multiclass, regression, count or quantile.';
 
+CREATE INDEX performance_of_all ON performance_daily (model, metric, day) WHERE slice = 'all';
 CREATE INDEX alerts_subject ON alerts (project, subject, id);
 CREATE INDEX journal_deliveries ON journal (project, (entry ->> 'feed'), (entry ->> 'day')) WHERE kind = 'delivery';
 """
