@@ -1,3 +1,4 @@
+# ruff: noqa: E501, S608  # SQL of constants, a statement as long as it is
 """Fill a shared database with what nights leave behind, without running any: models, days, checks and alerts.
 
 Only the rows that the pages read are made, by SQL, with triggers and foreign keys off: the connection must be a

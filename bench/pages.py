@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import sqlalchemy as sa
+import typer
 
 from bench.filled import Shape, fill
 
@@ -86,13 +87,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="nightly-pages-") as folder:
         began = time.perf_counter()
         url = prepare(folder, shape)
-        print(
+        typer.echo(
             f"{shape.projects * shape.models} models, {shape.days} days: filled in {time.perf_counter() - began:.0f} s"
         )
         found = measure(url, shape)
-    print(f"{'page':26}{'KiB':>8}{'median s':>10}{'slowest s':>11}")
+    typer.echo(f"{'page':26}{'KiB':>8}{'median s':>10}{'slowest s':>11}")
     for name, (size, median, slowest) in found.items():
-        print(f"{name:26}{size / 1024:8.0f}{median:10.2f}{slowest:11.2f}")
+        typer.echo(f"{name:26}{size / 1024:8.0f}{median:10.2f}{slowest:11.2f}")
     return int(max(median for _, median, _ in found.values()) > GOAL_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""The pages of the plugins, without Airflow's server: what they say, to whom, and how they read.
+"""The pages of the plugins over a database, without Airflow's server: what they say, to whom, and how they read.
 
 `tests/integration/test_web.py` clicks through them in a real Airflow.
 """
