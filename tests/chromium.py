@@ -94,9 +94,11 @@ def chromium(folder: Path) -> Iterator[Chromium]:
         "about:blank",
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        address = next(line.split()[-1] for line in process.stderr if "DevTools listening" in line)
-        base = address.replace("ws://", "http://").split("/devtools")[0]
-        pages = httpx.get(f"{base}/json", trust_env=False).json()
-        yield Chromium(next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page"))
-        process.terminate()
+        try:
+            assert process.stderr is not None
+            address = next(line.split()[-1] for line in process.stderr if "DevTools listening" in line)
+            base = address.replace("ws://", "http://").split("/devtools")[0]
+            pages = httpx.get(f"{base}/json", trust_env=False, timeout=SECONDS).json()
+            yield Chromium(next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page"))
+        finally:
+            process.terminate()

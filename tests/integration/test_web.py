@@ -103,9 +103,11 @@ def pages(postgres_url: sa.URL, install: Install) -> Iterator[Pages]:
                     [Path(sys.executable).with_name("airflow"), "api-server"], env=environment, stdout=log, stderr=log
                 ) as server,
             ):
-                wait_for(url, folder / "api.log")
-                yield Pages(url)
-                server.terminate()
+                try:
+                    wait_for(url, folder / "api.log")
+                    yield Pages(url)
+                finally:
+                    server.terminate()
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(sa.text("DROP DATABASE airflow_of_pages WITH (FORCE)"))
 
