@@ -77,7 +77,7 @@ def shown(views: Views, access: Access, link: Links, project: str, day: date) ->
         for key, word in (("before", "Previous"), ("after", "Next"))
         if near.get(key)
     ]
-    head = {
+    head: dict[str, Any] = {
         "title": f"{project}, {day}",
         "about": f"What the run date {day} knew and published. Times: {zone or 'UTC'}.",
         "crumbs": [(project, ""), (str(day), "")],

@@ -36,8 +36,10 @@ PATHS = (
 class Reader:
     """A client of the pages for a user who may see some DAGs, over one database."""
 
-    def __init__(self, address: str) -> None:
-        self.address, self.dags = address, DAGS
+    client: Any
+
+    def __init__(self) -> None:
+        self.dags = DAGS
 
     def get(self, path: str, dags: set[str] = DAGS) -> Any:
         self.dags = dags
@@ -61,7 +63,7 @@ def reader(postgres_url: sa.URL, install: Install, tmp_path_factory: pytest.Temp
             connection.execute(sa.text("CREATE ROLE of_pages LOGIN IN ROLE ops_reader"))
         address = f"postgres://of_pages@/{shared.database}?host={shared.query['host']}"
         patch.setenv("AIRFLOW_CONN_NIGHTLY_DATABASE_OPS_READER", address)
-        found = Reader(address)
+        found = Reader()
         app = build()
         app.dependency_overrides = {find_access: lambda: Access(frozenset(found.dags)), may_start: lambda: True}
         with TestClient(app) as found.client:
