@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from tests.pages import browser
 
@@ -19,8 +19,8 @@ SECONDS = 60
 class Chromium:
     """One page of a browser."""
 
-    def __init__(self, address: str) -> None:
-        self._socket = connect(address, max_size=None, proxy=None)
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
         self._asked = 0
         self.events: list[dict[str, Any]] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -99,6 +99,8 @@ def chromium(folder: Path) -> Iterator[Chromium]:
             address = next(line.split()[-1] for line in process.stderr if "DevTools listening" in line)
             base = address.replace("ws://", "http://").split("/devtools")[0]
             pages = httpx.get(f"{base}/json", trust_env=False, timeout=SECONDS).json()
-            yield Chromium(next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page"))
+            found = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
+            with connect(found, max_size=None, proxy=None) as socket:
+                yield Chromium(socket)
         finally:
             process.terminate()
