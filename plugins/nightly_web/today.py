@@ -111,7 +111,7 @@ NOTHING_MEASURED: Mapping[str, Any] = {"spark": Markup(""), "value": "–", "met
 def _how_good(views: Views, found: Sequence[Row], newest: date) -> dict[str, Mapping[str, Any]]:
     metric = {row["model"]: LOSS.get(row["problem_type"] or "") for row in found}
     metrics = sorted({each[0] for each in metric.values() if each})
-    by_model: dict[str, dict[date, float]] = defaultdict(dict)
+    by_model: dict[str, dict[date, float | None]] = defaultdict(dict)
     since = newest - timedelta(days=DAYS)
     for row in views.rows(HOW_GOOD, models=list(metric), metrics=metrics, since=since):
         by_model[row["model"]][row["day"]] = row["value"]
