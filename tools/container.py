@@ -117,7 +117,7 @@ def _make_roles() -> None:
     import psycopg2
     from psycopg2 import sql
 
-    from tools.make_secrets import DATABASES, WRITER
+    from tools.make_secrets import BORROWERS, DATABASES
     from tools.postgres import READERS, RESTRICT_SERVER
 
     lines = Path(os.environ["PGPASSFILE"]).read_text(encoding="utf-8").splitlines()
@@ -132,12 +132,13 @@ def _make_roles() -> None:
             password = sql.Literal(passwords[role])
             cursor.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, name, password))
             cursor.execute("SELECT FROM pg_database WHERE datname = %s", [role])
-            if role != WRITER and not cursor.rowcount:
+            if role not in BORROWERS and not cursor.rowcount:
                 cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
         for role in READERS:
             cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role])
             if not cursor.rowcount:
                 cursor.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+        cursor.execute("GRANT ops_reader TO pages")
     connection.close()
     for name in ("nightly", "mlflow"):  # those in which a login may only read
         with psycopg2.connect(DATABASE, dbname=name) as connection, connection.cursor() as cursor:

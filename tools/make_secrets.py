@@ -22,15 +22,20 @@ DATABASES = {
     "mlflow": "mlflow",
     "mlflow_pages": "*",  # the logins of MLflow's pages, and MLflow's database, which it can only read
     "nightly": "nightly",
+    "pages": "nightly",  # the pages of the plugins, which read the views of ops_reader
     "writer": "nightly",
 }
-"""The databases that each PostgreSQL role logs in to. Every role but `writer` owns the database of its name."""
+"""The databases that each PostgreSQL role logs in to. Every role but `BORROWERS` owns the database of its name."""
 
 WRITER = "writer"
 """The role that tasks log in as; the owner `nightly` only migrates."""
 
+BORROWERS = (WRITER, "pages")
+"""The roles that log in to a database that another role owns."""
+
 LOGINS = {
     "pgpass_airflow": ("airflow",),
+    "pgpass_api_server": ("airflow", "pages"),
     "pgpass_init": tuple(DATABASES),
     "pgpass_mlflow": ("mlflow_pages",),
     "pgpass_watcher": ("writer",),

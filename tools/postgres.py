@@ -30,7 +30,8 @@ from tools.processes import SYSTEM_USER
 OWNERS = ("airflow", "mlflow", "nightly")
 """Roles that own the database of the same name."""
 
-READERS = ("reader", "ops_reader")
+OPS_READER = "ops_reader"
+READERS = ("reader", OPS_READER)
 """Roles that own nothing: `migrate` grants them views."""
 
 WRITER = "writer"

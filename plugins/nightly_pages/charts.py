@@ -63,6 +63,15 @@ class Band:
 
 
 @dataclass(frozen=True)
+class Event:
+    """A vertical line at an x, such as a promotion: a short label at its top, and a sentence about it."""
+
+    x: float
+    label: str
+    about: str
+
+
+@dataclass(frozen=True)
 class Axis:
     """An axis: its label with the unit, and where it must reach; the values decide the rest.
 
@@ -89,7 +98,16 @@ def number(value: float | None) -> str:
     return f"{value:.4g}" if size >= 1e-4 else f"{value:.2g}"
 
 
-def lines(title: str, about: str, x: Axis, y: Axis, series: Sequence[Series], *, bands: Sequence[Band] = ()) -> Markup:
+def lines(
+    title: str,
+    about: str,
+    x: Axis,
+    y: Axis,
+    series: Sequence[Series],
+    *,
+    bands: Sequence[Band] = (),
+    events: Sequence[Event] = (),
+) -> Markup:
     """Return a chart of lines or marks.
 
     Args:
@@ -99,6 +117,7 @@ def lines(title: str, about: str, x: Axis, y: Axis, series: Sequence[Series], *,
         y: the axis upwards.
         series: the lines; those without a finite point are left out.
         bands: areas behind them.
+        events: vertical lines, which the page lists in words elsewhere.
     """
     shown = [(each, points) for each in series if (points := [p for p in each.points if _finite(p)])]
     areas = [(each, corners) for each in bands if (corners := [p for p in each.points if _finite(p)])]
@@ -112,6 +131,7 @@ def lines(title: str, about: str, x: Axis, y: Axis, series: Sequence[Series], *,
         outline = [(x, high) for x, _, high in corners] + [(x, low) for x, low, _ in reversed(corners)]
         drawn = _path(plot.at(*corner) for corner in outline)
         parts.append(Markup('<polygon class="area s{}" points="{}"/>').format(nth % SERIES, drawn))
+    parts += plot.events(events)
     place = 0
     legend: list[tuple[str, str]] = [("area", each.name) for each, _ in areas]
     for each, joined in shown:
@@ -265,6 +285,38 @@ def spark(about: str, shares: Sequence[float]) -> Markup:
     ).format(_clean(about), drawn)
 
 
+def trend(about: str, values: Sequence[float | None]) -> Markup:
+    """Return a small line for the cell of a table: one value a day, a gap for a day without one, the last marked."""
+    found = [value for value in values if value is not None and math.isfinite(value)]
+    if not found:
+        return Markup("")
+    low, high = min(found), max(found)
+    step = 90 / max(1, len(values) - 1)
+
+    def at(n: int, value: float) -> Point:
+        share = (value - low) / (high - low) if high > low else 0.5
+        return round(3 + n * step, 1), round(21 - 17 * share, 1)
+
+    runs: list[list[Point]] = [[]]
+    for n, value in enumerate(values):
+        if value is None or not math.isfinite(value):
+            runs.append([])
+        else:
+            runs[-1].append(at(n, value))
+    drawn = Markup("").join(
+        Markup('<polyline class="line s0" points="{}"/>').format(_path(run))
+        if len(run) > 1
+        else Markup('<circle class="mark s0" cx="{}" cy="{}" r="1"/>').format(*run[0])
+        for run in runs
+        if run
+    )
+    last = next(run for run in reversed(runs) if run)[-1]
+    return Markup(
+        '<svg class="spark" viewBox="0 0 96 25" width="96" height="25" role="img" aria-label="{}">{}'
+        '<circle class="mark s0" cx="{}" cy="{}" r="2.4"/></svg>'
+    ).format(_clean(about), drawn, *last)
+
+
 @dataclass(frozen=True)
 class _Scale:
     low: float
@@ -299,6 +351,28 @@ class _Plot:
             round(LEFT + self.across.share(x) * (WIDTH - LEFT - RIGHT), 1),
             round(HEIGHT - BOTTOM - self.up.share(y) * (HEIGHT - TOP - BOTTOM), 1),
         )
+
+    def events(self, events: Sequence[Event]) -> list[Markup]:
+        """Return the lines of events; a label that would cover the one before is left out, its sentence is not."""
+        parts, free = [], 0.0
+        for event in sorted(events, key=lambda each: each.x):
+            if not self.across.low <= event.x <= self.across.high:
+                continue
+            x, text = self.at(event.x, self.up.low)[0], _short(event.label, 12)
+            drawn = Markup("")
+            if x >= free:
+                anchor = "end" if x > WIDTH - RIGHT - LETTER * len(text) else "start"
+                place = x - 4 if anchor == "end" else x + 4
+                drawn = Markup('<text class="event" text-anchor="{}" x="{}" y="{}">{}</text>').format(
+                    anchor, place, TOP + 11, text
+                )
+                free = x + LETTER * (len(text) + 1)
+            parts.append(
+                Markup('<g><title>{}</title><line class="event" x1="{}" x2="{}" y1="{}" y2="{}"/>{}</g>').format(
+                    _clean(event.about), x, x, TOP, HEIGHT - BOTTOM, drawn
+                )
+            )
+        return parts
 
     def frame(self) -> Markup:
         parts = []

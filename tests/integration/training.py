@@ -24,7 +24,6 @@ from include.core.records import Evaluated, Fitted, GateDecision, PreparedDay
 from include.core.settings import Settings
 from include.gate.config import Gate
 from include.io import postgres
-from include.io.registry import Registry
 from include.io.tables import Scope, Tables
 from include.steps.evaluate import evaluate
 from include.steps.fit import fit

@@ -97,7 +97,8 @@ def test_a_secret_is_only_where_it_is_needed() -> None:
         "jwt_secret": {"api-server", "scheduler"},
         "mlflow_password": {"mlflow"},
         "mlflow_secret_key": {"mlflow"},
-        "pgpass_airflow": {"api-server", "dag-processor", "triggerer"},
+        "pgpass_airflow": {"dag-processor", "triggerer"},
+        "pgpass_api_server": {"api-server"},
         "pgpass_init": {"init"},
         "pgpass_mlflow": {"mlflow"},
         "pgpass_scheduler": {"scheduler"},
@@ -133,6 +134,7 @@ def test_each_password_file_has_the_logins_of_its_services() -> None:
     }
     assert files == {
         "pgpass_airflow": [["airflow", "airflow"]],
+        "pgpass_api_server": [["airflow", "airflow"], ["nightly", "pages"]],
         "pgpass_init": [["*", "postgres"], *([database, role] for role, database in make_secrets.DATABASES.items())],
         "pgpass_mlflow": [["*", "mlflow_pages"]],
         "pgpass_watcher": [["nightly", "writer"]],
@@ -204,7 +206,7 @@ def test_every_setting_is_in_the_example_file_with_the_same_default() -> None:
 
 
 def test_postgres_has_the_roles_and_options_of_the_local_stack() -> None:
-    assert set(make_secrets.DATABASES) - {"celery", "mlflow_pages"} == {*postgres.OWNERS, postgres.WRITER}
+    assert set(make_secrets.DATABASES) - {"celery", "mlflow_pages", "pages"} == {*postgres.OWNERS, postgres.WRITER}
     options = {"listen_addresses", "unix_socket_permissions"}  # options of a server on a socket
     said = dict(option.split("=") for option in SERVICES["postgres"]["command"] if "=" in option)
     said = {name: value for name, value in said.items() if not name.startswith("ssl")}

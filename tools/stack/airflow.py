@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import httpx
 
 from tools import processes
-from tools.postgres import WRITER
+from tools.postgres import OPS_READER, WRITER
 from tools.spark_server import TOKEN_FILE
 from tools.stack.layout import REGION, ROOT, USER, StackError, StackLayout
 from tools.stack.service import Service, find_program, http_client
@@ -101,6 +101,12 @@ class Airflow:
                 "conn_type": "postgres",
                 "host": str(layout.postgres.socket),
                 "login": WRITER,
+                "schema": "nightly",
+            },
+            "database_ops_reader": {  # for the pages of the plugins, which only read
+                "conn_type": "postgres",
+                "host": str(layout.postgres.socket),
+                "login": OPS_READER,
                 "schema": "nightly",
             },
             "hash_key": {"conn_type": "generic", "password": keys.hash_key},

@@ -89,6 +89,16 @@ models = sa.Table(
     comment="What each model declares, as of its newest publish. Links predictions with outcomes.",
 )
 
+projects = sa.Table(
+    "projects",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _column("title", TEXT, "Display name of the project."),
+    _column("timezone", TEXT, "Timezone in which its days begin."),
+    _now("migrated_at", "Time at which the declaration was last recorded."),
+    comment="What each project declares, as of the newest migration. Pages show dates in its timezone.",
+)
+
 promotions = sa.Table(
     "promotions",
     metadata,

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.util.exc import CommandError
+from sqlalchemy.dialects import postgresql
 
 from include.core.errors import ActionRequiredError
 from include.core.project import Project
@@ -79,8 +80,20 @@ def _migrate(database: sa.Engine, config: AlembicConfig, projects: Sequence[Proj
             raise ActionRequiredError(f"The database was migrated by newer code. Deploy that code. {error}") from error
         for project in projects:
             entity_tables.extend(connection, project)
+            _declare(connection, project)
         roles.restrict(connection)
         return str(connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version")))
+
+
+def _declare(connection: sa.Connection, project: Project) -> None:
+    """Record what the pages of the plugins show of a project, since they read no YAML."""
+    values = {"title": project.title, "timezone": str(project.timezone)}
+    there = postgresql.insert(schema.projects).values(project=project.name, **values)
+    connection.execute(
+        there.on_conflict_do_update(
+            index_elements=["project"], set_={**values, "migrated_at": sa.func.clock_timestamp()}
+        )
+    )
 
 
 def _lock_migrations(connection: sa.Connection) -> None:

@@ -6,7 +6,7 @@ Comments are repeated from `include/io/postgres/schema.py`: see the first migrat
 from alembic import op
 
 revision = "0033"
-down_revision = "0031"
+down_revision = "0032"
 
 VIEW = """
 CREATE VIEW latency AS

@@ -1,0 +1,196 @@
+"""The tabs of a DAG and of a run in Airflow, in short, and the forms that start a DAG with values filled in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nightly_web import today
+from nightly_web.access import OF_MODEL, OF_PROJECT, Access
+from nightly_web.database import Row, Views
+from nightly_web.shown import Part, Shown
+from nightly_web.words import Link, Links, Table, count, duration, moment
+
+STEPS = """
+SELECT project, model, step, part, interval_start, interval_end, state, rows, seconds, table_version, model_version,
+    error_class, started_at, ended_at FROM step_history WHERE run_id = :run_id ORDER BY id LIMIT 200
+"""
+FEEDS = "SELECT feed FROM supplier_punctuality WHERE project = :project ORDER BY feed"
+VERSIONS = """
+SELECT DISTINCT ON (model_version) model_version, semantic_version, from_day FROM promotion_history
+WHERE model = :model ORDER BY model_version DESC, id DESC LIMIT 20
+"""
+
+
+def of_dag(views: Views, access: Access, link: Links, dag_id: str) -> Shown:
+    """Return the tab of a DAG that the user may see."""
+    access.require_dag(dag_id)
+    model, project = _name(dag_id, OF_MODEL), _name(dag_id, OF_PROJECT)
+    groups = today.values(views, access, link)["groups"]
+    for group in groups:
+        for row in group["models"]:
+            if row["model"] == model:
+                return _model(row, group, link)
+        if project and group["project"] == project:
+            return _project(views, group, link)
+    return Shown(dag_id, "This DAG belongs to no project and no model that has prepared or published a day.")
+
+
+def _name(dag_id: str, kinds: Sequence[str]) -> str | None:
+    return next((dag_id.removesuffix(f"_{kind}") for kind in kinds if dag_id.endswith(f"_{kind}")), None)
+
+
+def _model(row: dict[str, Any], group: dict[str, Any], link: Links) -> Shown:
+    coming = row["next"]
+    good = f"{row['metric']} {row['value']} on {row['measured_day']}" if row["metric"] else "no outcomes yet"
+    return Shown(
+        row["title"],
+        f"Model {row['model']} of the project {row['project'] if 'project' in row else group['project']}.",
+        crumbs=[(row["title"], row["href"])],
+        incidents=row["incidents"],
+        facts=[
+            ("Published", f"{row['day']}, {row['rows']} rows" if row["day"] else "not yet"),
+            ("Late", row["late"] or row["freshness"] or "not measured yet"),
+            ("Champion", row["champion"]),
+            ("How good", good),
+            ("How good, 60 days", row["spark"] or "–"),
+            ("Next", coming.sentence),
+        ],
+        actions=[
+            Link("Open the page of the model", row["href"]),
+            *([Link(coming.label, coming.href)] if coming.href else []),
+        ],
+        commands=[("Next", coming.command)] if coming.command else [],
+    )
+
+
+def _project(views: Views, group: dict[str, Any], link: Links) -> Shown:
+    feeds = [row["feed"] for row in views.rows(FEEDS, project=group["project"])]
+    rows = [
+        [Link(row["title"], row["href"]), str(row["day"] or "–"), row["rows"], row["late"], row["next"].sentence]
+        for row in group["models"]
+    ]
+    return Shown(
+        group["title"],
+        crumbs=[(group["title"], "")],
+        incidents=group["incidents"],
+        facts=[
+            ("Prepared", Link(str(group["day"]), group["href"]) if group["day"] else "not yet"),
+            ("Rows of features", group.get("rows", "–")),
+            ("Prepared at", group.get("prepared_at", "–")),
+        ],
+        actions=[Link(f"Feed {feed}", link.feed(group["project"], feed)) for feed in feeds],
+        parts=[
+            Part(
+                "models",
+                "Models",
+                tables=[Table("Models", ("Model", "Published", "Rows", "Late", "Next"), rows, "None yet.", (2,))],
+            )
+        ],
+    )
+
+
+def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, task_id: str | None) -> Shown:
+    """Return the tab of a run, or of one of its tasks, of a DAG that the user may see."""
+    access.require_dag(dag_id)
+    model, project = _name(dag_id, OF_MODEL), _name(dag_id, OF_PROJECT)
+    zones = views.zones()
+    steps = [row for row in views.rows(STEPS, run_id=run_id) if _is_of(row, model, project)]
+    if task_id is not None:  # a task of a group is <group>.<step>
+        steps = [row for row in steps if row["step"] == task_id.rsplit(".", 1)[-1]]
+    if not steps:
+        what = f"The task {task_id}" if task_id else "This run"
+        return Shown(run_id, f"{what} has recorded no step: it has not ended one yet, or does none of the product.")
+    zone = zones.get(steps[0]["project"])
+    days = sorted({row["interval_start"] for row in steps} | {row["interval_end"] for row in steps})
+    owner = steps[0]["project"]
+    seen = access.project(owner)
+    first: Any = Link(str(days[0]), link.run_date(owner, days[0])) if seen else str(days[0])
+    last: Any = Link(str(days[-1]), link.run_date(owner, days[-1])) if seen else str(days[-1])
+    rows = [
+        [
+            row["step"] + (f" ({row['part']})" if row["part"] else ""),
+            f"{row['state']}" + (f": {row['error_class']}" if row["error_class"] else ""),
+            count(row["rows"]),
+            duration(row["seconds"]),
+            row["model_version"],
+            row["table_version"],
+            moment(row["ended_at"], zone),
+        ]
+        for row in steps
+    ]
+    heads = ("Step", "State", "Rows", "Took", "Model version", "Table version", "Ended at")
+    return Shown(
+        f"{task_id} of {dag_id}" if task_id else dag_id,
+        run_id,
+        facts=[("Run date" if days[0] == days[-1] else "First run date", first)]
+        + ([] if days[0] == days[-1] else [("Last run date", last)]),
+        actions=[Link("Open the page of the model", link.model(model))] if model and access.model(model) else [],
+        parts=[Part("steps", "Steps", tables=[Table("Steps", heads, rows, "", (2, 3, 4, 5))])],
+    )
+
+
+def _is_of(row: Row, model: str | None, project: str | None) -> bool:
+    """Return whether a step belongs to the DAG of the run: runs of other DAGs can have the same name."""
+    return row["model"] == model if model else row["project"] == project and row["model"] is None
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a form: the parameter of the DAG, its title, a sentence, its value, and the values to choose from."""
+
+    name: str
+    title: str
+    about: str
+    kind: str
+    value: str = ""
+    required: bool = False
+    choices: Sequence[tuple[str, str]] = ()
+
+
+def form(
+    views: Views, access: Access, link: Links, dag_id: str, version: str | None, may_start: bool
+) -> dict[str, Any]:
+    """Return the form that starts the rollback of a model, or the question about a pending version."""
+    access.require_dag(dag_id)
+    rollback = dag_id.endswith("_rollback")
+    model = _name(dag_id, ("rollback", "approve")) or dag_id
+    return {
+        "title": f"Roll back {model}" if rollback else f"Decide about a version of {model}",
+        "crumbs": [(model, link.model(model)), ("Roll back" if rollback else "Decide", "")],
+        "about": (
+            "Makes an earlier version the champion again and publishes its scores. Before that, the run asks you."
+            if rollback
+            else "Starts the question about the version. Its task waits until you approve or decline it in Airflow."
+        ),
+        "fields": _rollback(views, model, version) if rollback else _approve(version),
+        "dag_id": dag_id,
+        "may_start": may_start,
+        "api": f"{link.airflow}/api/v2/dags/{dag_id}/dagRuns",
+        "runs": f"{link.dag(dag_id)}/runs",
+        "dag": link.dag(dag_id),
+    }
+
+
+def _rollback(views: Views, model: str, version: str | None) -> list[Field]:
+    known = [
+        (str(row["model_version"]), f"version {row['model_version']}, champion from {row['from_day']}")
+        for row in views.rows(VERSIONS, model=model)
+    ]
+    choices = [("previous", "previous: the champion before the champion of now"), *known]
+    chosen = version if version in dict(choices) else "previous"
+    return [
+        Field("version", "Back to version", "", "select", chosen or "", True, choices),
+        Field("why", "Why", "The reason, for the promotion history.", "text", required=True),
+        Field(
+            "from_day",
+            "Past days from",
+            "The first day whose published scores change. If empty: the newest published day.",
+            "date",
+        ),
+    ]
+
+
+def _approve(version: str | None) -> list[Field]:
+    value = version if version and version.isdigit() else ""
+    about = "The pending version. If empty: the one of the latest run date."
+    return [Field("version", "Version", about, "integer", value)]
