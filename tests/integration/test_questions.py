@@ -71,6 +71,7 @@ def fill(connection: sa.Connection) -> None:
         quoted = ", ".join(f'"{name}"' for name in names)
         connection.execute(sa.text(f"INSERT INTO {table} ({quoted}) VALUES ({values})"), list(rows))
 
+    about: dict[str, Any]
     for model, outcome, kind in (
         ("late_ferry", "late_ferry", "binary"),
         ("ferry_delay", "ferry_delay", "regression"),
@@ -85,9 +86,16 @@ def fill(connection: sa.Connection) -> None:
             batch = f"00000000-0000-0000-0000-{number:012}"
             moment = PUBLISHED.get((day, version), at(day.day, 9, 30))
             about = {"batch_id": batch, "model": model, "day": day, "run_id": "test"}
-            more = {"rows": len(of_day), "digest": "0" * 64, "as_of": at(day.day, 8), "model_version": version}
+            more: dict[str, Any] = {
+                "rows": len(of_day),
+                "digest": "0" * 64,
+                "as_of": at(day.day, 8),
+                "model_version": version,
+            }
             add("batches", {**about, **more})
-            decided = {ferry: score if model == "ferry_delay" else float(score >= 0.3) for ferry, score in of_day.items()}
+            decided = {
+                ferry: score if model == "ferry_delay" else float(score >= 0.3) for ferry, score in of_day.items()
+            }
             add(
                 "predictions",
                 *(
@@ -96,7 +104,7 @@ def fill(connection: sa.Connection) -> None:
                     for ferry, score in of_day.items()
                 ),
             )  # fmt: skip
-            moved = {"replaced": before.get(day), "mode": "replace", "published_at": moment}
+            moved: dict[str, Any] = {"replaced": before.get(day), "mode": "replace", "published_at": moment}
             add("publications", {**about, **moved})
             if day in before:
                 connection.execute(
@@ -122,21 +130,40 @@ def fill(connection: sa.Connection) -> None:
     for version, from_day, by, why in ((1, date(2026, 3, 1), "gate", "the first"), (2, D9, "ana", "better in fog")):
         about = {"model": "late_ferry", "model_version": version, "from_day": from_day, "by": by, "why": why}
         add("promotions", {**about, "run_id": "test"})
-        fit = {"mlflow_run": f"run{version}", "model": "late_ferry", "candidate": "linear", "fit_end": from_day}
+        fit: dict[str, Any] = {
+            "mlflow_run": f"run{version}",
+            "model": "late_ferry",
+            "candidate": "linear",
+            "fit_end": from_day,
+        }
         add("fits", {**fit, "fit_digest": "0" * 64, "model_digest": "0" * 64, "run_id": "test"})
-        named = {"model": "late_ferry", "model_version": version, "mlflow_run": f"run{version}", "run_id": "test"}
+        named: dict[str, Any] = {
+            "model": "late_ferry",
+            "model_version": version,
+            "mlflow_run": f"run{version}",
+            "run_id": "test",
+        }
         add("model_versions", {**named, "semantic_version": f"1.{version}.0"})
     for day, version, metric, value in (
         (D6, 1, "log_loss", 0.2), (D6, 1, "roc_auc", 1.0), (D7, 1, "log_loss", 0.6), (D9, 2, "log_loss", 0.5),
     ):  # fmt: skip
         about = {"model": "late_ferry", "day": day, "model_version": version, "slice": "all", "slice_value": "all"}
         of_origin = {**about, "slice": "origin", "slice_value": "BAT"}
-        measured = {"metric": metric, "value": value, "rows": 4, "digest": "0", "run_id": "test"}
+        measured: dict[str, Any] = {"metric": metric, "value": value, "rows": 4, "digest": "0", "run_id": "test"}
         add("performance_daily", {**about, **measured}, {**of_origin, **measured, "value": 9.0})
     for day, loss, its, rows in ((D7, 0.3, 0.5, 1), (D9, 0.6, 0.4, 3)):
         about = {"model": "late_ferry", "model_version": 3, "champion_version": 2, "day": day, "metric": "log_loss"}
-        add("shadow_days", {**about, "loss": loss, "champion_loss": its, "rows": rows, "digest": "0" * 64, "run_id": "t"})
-    late = {"project": "ferries", "subject": "late_ferry", "day": D10, "late": False, "sentence": "on time"}
+        add(
+            "shadow_days",
+            {**about, "loss": loss, "champion_loss": its, "rows": rows, "digest": "0" * 64, "run_id": "t"},
+        )
+    late: dict[str, Any] = {
+        "project": "ferries",
+        "subject": "late_ferry",
+        "day": D10,
+        "late": False,
+        "sentence": "on time",
+    }
     add("freshness", {**late, "run_id": "test"})
 
 

@@ -16,7 +16,7 @@ def test_a_model_cannot_have_the_name_of_a_view_of_the_product(name: str) -> Non
 def test_a_public_column_named_like_one_of_the_view_gets_another_name() -> None:
     ferries = load_project("ferries")
     columns = dict(ferries.feeds["sailings"].columns)
-    columns |= {name: columns["origin"] for name in ("score", "error", "entity_score")}
+    columns |= dict.fromkeys(("score", "error", "entity_score"), columns["origin"])
     sailings = ferries.feeds["sailings"].model_copy(update={"columns": columns})
     entity = ferries.entity.model_copy(update={"public": ("entity_score", "score", "error", "origin")})
     changed = ferries.model_copy(update={"feeds": {**ferries.feeds, "sailings": sailings}, "entity": entity})

@@ -2,7 +2,8 @@
 
 To change a table, or a view that analysts see, add a numbered file to `versions/`; never edit a file that was deployed.
 Migrations only go forward: to undo one, add another or restore a backup. The tables of entities are not here:
-projects declare them, and `migrate` creates them after the last revision, as it does the views of models. Then it gives each role its rights (`roles`).
+projects declare them, and `migrate` creates them after the last revision, as it does the views of models. Then it gives
+each role its rights (`roles`).
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ changed: dropping one waits for its readers. A migration that changes a column t
 (`drop_all`); they are made again at the end.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
@@ -46,8 +46,7 @@ VIEW_COLUMNS: dict[str, tuple[str, str]] = {
     "within_limits": ("o.value BETWEEN p.lower AND p.upper", "Whether the outcome is within the limits."),
     "outcome_available_from": ("o.available_from", "Time from which the delivery of the outcome counts."),
     "model_version": ("b.model_version", schema.SCORED_BY),
-    "semantic_version": ("v.semantic_version", "Semantic version of the model, as in the view versions; null if an "
-                         "older version of the product recorded it."),
+    "semantic_version": ("v.semantic_version", "Semantic version, as in versions; null if an older product made it."),
     "as_of": ("b.as_of", "The features used only what was available up to this moment."),
     "stored_at": ("b.created_at", "Time at which the batch was stored."),
     "published_at": ("s.published_at", "Time from which readers see this batch."),
@@ -59,21 +58,36 @@ OF_ERRORS = ("error", "absolute_error")
 
 KEY = {
     "day": ("s.day", schema.SCORED_DAY),
-    "target_day": ("s.day + p.horizon", "Calendar day that the prediction is for: day + horizon."),
+    "target_day": ("s.day + r.horizon", "Calendar day that the prediction is for: day + horizon."),
     "horizon": ("p.horizon", schema.HORIZON_OF),
     "entity_id": ("p.entity_id", ""),
 }
 
+BATCH = ("s.", "b.", "v.")
+"""How the expressions of columns begin that are the same in all rows of a batch."""
+
 SELECT = """
-SELECT {columns}
+SELECT {outer}
 FROM published s
 JOIN batches b ON b.batch_id = s.batch_id
-JOIN predictions p ON p.batch_id = s.batch_id
-LEFT JOIN {entities} e ON e.day = s.day AND e.horizon = p.horizon AND e.entity_id = p.entity_id
-LEFT JOIN outcomes o
-    ON o.project = {project} AND o.outcome = {outcome} AND o.day = s.day + p.horizon AND o.entity_id = p.entity_id
 LEFT JOIN model_versions v ON v.model = {model} AND v.model_version = b.model_version
+CROSS JOIN LATERAL (
+    WITH a_day_at_a_time AS (SELECT)
+    SELECT {inner}
+    FROM predictions p
+    LEFT JOIN {entities} e ON e.day = s.day AND e.horizon = p.horizon AND e.entity_id = p.entity_id
+    LEFT JOIN outcomes o ON o.project = {project} AND o.outcome = {outcome}
+        AND o.day BETWEEN s.day AND s.day + b.horizon_days
+        AND o.day = s.day + p.horizon AND o.entity_id = p.entity_id
+    WHERE p.batch_id = s.batch_id
+) r
 WHERE s.model = {model}
+"""
+"""A reader's days limit `published`. The rest is joined a day at a time, so that no outcome of another day is read.
+
+PostgreSQL merges a plain subquery into the query around it, and then reads all outcomes, because it does not conclude
+from the days of one table on those of another. It does not merge a subquery with a WITH, even one without any use, and
+still hands a reader's conditions on entities down to it. Were it to merge it one day, the view would only be slower.
 """
 
 
@@ -143,7 +157,7 @@ WANTED = sql.Identifier("wanted_view")
 """The name of a view that is compared with the present one. Nobody else sees it: it lives within a transaction."""
 
 ABOUT = "Published predictions of a model of the project "
-"""How the comments of the views begin, by which they are found again; the name of the project and a full stop follow."""
+"""How the comments of the views begin, by which they are found; the project's name and a full stop follow."""
 
 
 def _drop(cursor: Any, view: str) -> None:
@@ -175,8 +189,8 @@ def _extend_view(cursor: Any, project: Project, model: Model) -> None:
         cursor.execute(sql.SQL("ALTER VIEW {} RENAME TO {}").format(WANTED, view))
     cursor.execute(sql.SQL("GRANT SELECT ON {} TO reader, ops_reader").format(view))
     about = (
-        f"{ABOUT}{project.name}. {model.title}: one row for each run date, horizon and entity, with its public columns, "
-        "and the true result where it is known."
+        f"{ABOUT}{project.name}. {model.title}: one row for each run date, horizon and entity, with its public "
+        "columns, and the true result where it is known."
     )
     _comment(cursor, sql.SQL("VIEW {}").format(view), about)
     for column, (_, described) in columns.items():
@@ -184,11 +198,15 @@ def _extend_view(cursor: Any, project: Project, model: Model) -> None:
 
 
 def _statement(project: Project, model: Model, columns: Mapping[str, tuple[str, str]]) -> sql.Composed:
-    selected: Sequence[sql.Composable] = [
-        sql.SQL("{} AS {}").format(sql.SQL(value), sql.Identifier(name)) for name, (value, _) in columns.items()
-    ]
+    inner, outer = [], []
+    for name, (value, _) in columns.items():
+        is_of_row = not value.startswith(BATCH)
+        named = sql.SQL("{} AS {}").format(sql.SQL(value), sql.Identifier(name))
+        inner += [named] if is_of_row else []
+        outer += [sql.SQL("r.{}").format(sql.Identifier(name)) if is_of_row else named]
     return sql.SQL(SELECT).format(
-        columns=sql.SQL(", ").join(selected),
+        inner=sql.SQL(", ").join(inner),
+        outer=sql.SQL(", ").join(outer),
         entities=sql.Identifier(entities_table(project.name)),
         project=sql.Literal(project.name),
         outcome=sql.Literal(model.outcome),
