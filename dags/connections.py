@@ -90,10 +90,11 @@ def find_address(name: str) -> str | None:
 
 def find_destinations() -> dict[str, str]:
     """Return the addresses of all connections that messages may go to, without those that do not exist."""
-    from include.config.loading import load_model, load_routing, model_names, project_names
+    from include.config.loading import load_model, load_project, load_routing, model_names, project_names
 
     names = {ALERTS, *(route.to for project in project_names() for route in load_routing(project).routes)}
     names |= {to for name in model_names() if (to := load_model(name).champion_messages)}
+    names |= {to for project in project_names() for to in load_project(project).after_publish}
     found = {name: find_address(name) for name in sorted(names)}
     return {name: address for name, address in found.items() if address is not None}
 

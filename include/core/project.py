@@ -107,6 +107,12 @@ class Project(Config):
         description="who gets messages about the project; all routes that fit get them, nightly_alerts if none does",
         examples=[[{"to": "oncall_pager", "severities": ["critical"]}]],
     )
+    after_publish: tuple[Name, ...] = Field(
+        default=(),
+        description="Airflow connections that get a message after each change of what readers see; one of the channel "
+        "power_bi refreshes a dataset",
+        examples=[["power_bi_sales"]],
+    )
     run_on: dict[Literal["build_features"], RunOn] = Field(
         default_factory=dict,
         description="where a step runs: on the worker by default",
