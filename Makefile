@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check test test-pythons drills docs model-card ml-test-score new-model new-project start stop run accept ui
 .PHONY: wheel deploy
-.PHONY: notebook export-model sbom audit pin-images bench-backfill bench-pages bench-spark clean up down logs smoke
+.PHONY: notebook export-model sbom audit pin-images bench-backfill bench-pages bench-questions bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -194,6 +194,9 @@ bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and
 
 bench-pages: setup ## Measure the pages in Airflow with 50 models and two years (docs/pages.md); five minutes
 	$(BIN)/python -m bench.pages
+
+bench-questions: setup ## Time the questions of docs/questions.md on ten million predictions (docs/speed.md); ten minutes, 4 GB
+	$(BIN)/python -m bench.questions
 
 bench-spark: setup ## Measure Spark's start and jobs by default, with our settings, and on a server (docs/speed.md)
 	$(BIN)/python -m bench.spark

@@ -90,12 +90,13 @@ def find_address(name: str) -> str | None:
 
 def find_destinations() -> dict[str, str]:
     """Return the addresses of all connections that messages may go to, without those that do not exist."""
-    from include.config.loading import load_model, load_routing, model_names, project_names
+    from include.config.loading import load_model, load_project, load_routing, model_names, project_names
 
     names = {ALERTS, *(route.to for project in project_names() for route in load_routing(project).routes)}
     models = [load_model(name) for name in model_names()]
     names |= {model.champion_messages for model in models if model.champion_messages}
     names |= {action.to for model in models for action in model.actions}
+    names |= {to for project in project_names() for to in load_project(project).after_publish}
     found = {name: find_address(name) for name in sorted(names)}
     return {name: address for name, address in found.items() if address is not None}
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 PATH = "/services/T000/B000/token-that-nobody-may-see"
 
@@ -27,6 +28,7 @@ class Answer:
     seconds: float = 0
     drops: bool = False
     drips: bool = False
+    body: bytes = b""
 
 
 @dataclass
@@ -74,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["Content-Length"]))
-        request = Request(self.path, self.headers["Idempotency-Key"], json.loads(raw), dict(self.headers), raw)
+        request = Request(self.path, self.headers["Idempotency-Key"], self._read(raw), dict(self.headers), raw)
         self.server.asked.append(request)
         planned = self.server.planned
         answer = planned.pop(0) if planned else Answer(self.server.status, seconds=self.server.seconds)
@@ -92,6 +94,13 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in answer.headers.items():
             self.send_header(name, value)
         self.end_headers()
+        self.wfile.write(answer.body)
+
+    def _read(self, raw: bytes) -> Any:
+        """Return JSON, or the fields of a form."""
+        if self.headers["Content-Type"] == "application/x-www-form-urlencoded":
+            return dict(parse_qsl(raw.decode()))
+        return json.loads(raw)
 
     def _drip(self, seconds: float) -> None:
         with suppress(OSError):  # the sender has hung up

@@ -56,6 +56,11 @@ def entities_view(project: str) -> str:
     return f"{project}_entities"
 
 
+def predictions_view(model: str) -> str:
+    """Return the PostgreSQL view of a model's published predictions with entities and outcomes, for all readers."""
+    return f"{model}_predictions"
+
+
 def experiment(project: str, model: str) -> str:
     """Return the MLflow experiment of a model."""
     return f"{project}/{model}"

@@ -113,6 +113,12 @@ class Project(Config):
         description="reports of weeks, months and quarters, by the run date after each; without it, there are none",
         examples=[{"periods": ["week", "month"], "to": ["managers_mail"]}],
     )
+    after_publish: tuple[Name, ...] = Field(
+        default=(),
+        description="Airflow connections that get a message after each change of what readers see; one of the channel "
+        "power_bi refreshes a dataset",
+        examples=[["power_bi_sales"]],
+    )
     run_on: dict[Literal["build_features"], RunOn] = Field(
         default_factory=dict,
         description="where a step runs: on the worker by default",

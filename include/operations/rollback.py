@@ -19,6 +19,7 @@ from include.io import postgres
 from include.io.journal import export, require_exported
 from include.io.postgres.predictions import StoredBatch, point_readers, select_stored
 from include.io.postgres.promotions import PromotionHistory, open_promotion_history
+from include.io.postgres.readers_news import announce_publication
 from include.steps.promote import require_sound, sync_alias
 from include.steps.publish import publish
 from include.steps.score import score
@@ -246,6 +247,7 @@ def _switch(
         changed = {day: batch for day, batch in stored.items() if seen[day].published_id != batch}
         replaced = {day: seen[day].published_id for day in changed}
         point_readers(book.connection, settings.run_id, model, changed, replaced)
+    announce_publication(settings, load_project(model.project), model.name)
     days = tuple(
         RolledBackDay(
             day=day,

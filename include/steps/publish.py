@@ -30,6 +30,7 @@ from include.io import postgres
 from include.io.journal import read_journal
 from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.predictions import Batch, batch_digest
+from include.io.postgres.readers_news import announce_publication
 from include.io.tables import Scope, Tables
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ def publish(
         as_of={day: prepared_day.as_of for day, prepared_day in prepared_days.items()},
         mode=mode,
     )
+    announce_publication(settings, project, model.name)
     return Published(
         interval=interval,
         rows=sum(day.rows for day in published),

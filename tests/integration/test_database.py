@@ -21,7 +21,7 @@ from alembic.migration import MigrationContext
 from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from include.config.loading import load_project, project_names
+from include.config.loading import load_project, model_names, project_names
 from include.core.errors import ActionRequiredError, ConfigError, DataError
 from include.core.feeds import Column
 from include.core.interval import Interval
@@ -35,7 +35,7 @@ from tests.integration import small
 from tests.integration.training import in_database
 
 DAY = date(2013, 3, 1)
-NEWEST = "0033"
+NEWEST = "0034"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -45,7 +45,9 @@ READER_VIEWS = {
     "newest_predictions",
     "prediction_reasons",
     "predictions_with_outcomes",
+    "replaced_predictions",
     *(f"{name}_entities" for name in project_names()),
+    *(f"{name}_predictions" for name in model_names()),
 }
 VIEWS = READER_VIEWS | {
     "alert_history",
@@ -178,6 +180,12 @@ def catalog(settings: Settings) -> list[Any]:
 def test_migrations_of_an_empty_database_create_all_tables_and_views(connection: sa.Connection) -> None:
     assert relations(connection, "r") == TABLES
     assert relations(connection, "v") == VIEWS
+
+
+def test_no_model_can_have_the_name_of_a_view_of_the_product() -> None:
+    of_models = {f"{name}_predictions" for name in model_names()}
+    taken = {view.removesuffix("_predictions") for view in VIEWS - of_models if view.endswith("_predictions")}
+    assert taken == postgres.migrations.model_views.RESERVED
 
 
 def test_schema_py_agrees_with_the_migrations(connection: sa.Connection) -> None:

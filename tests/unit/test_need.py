@@ -212,5 +212,5 @@ def test_a_python_that_cannot_make_environments_is_not_used(tmp_path: Path) -> N
 def test_a_wrong_argument_is_refused(tmp_path: Path) -> None:
     code, _, errors = Machine(tmp_path, "debian 12").need("pyhton")
     assert code == 2
-    assert "pyhton is not one of python, java, maven, browser, pango" in errors
+    assert "pyhton is not one of python, java, maven, odbc, browser, pango" in errors
     assert os.access(ROOT / "tools" / "need", os.X_OK)

@@ -13,9 +13,12 @@ from include.core.errors import ActionRequiredError, nearest
 from include.io.channels.apprise import Apprise
 from include.io.channels.base import Channel
 from include.io.channels.chat import Chat
+from include.io.channels.power_bi import PowerBi
 from include.io.channels.webhook import Webhook
 
-KINDS: dict[str, type[Channel]] = {kind.model_fields["kind"].default: kind for kind in (Chat, Apprise, Webhook)}
+KINDS: dict[str, type[Channel]] = {
+    kind.model_fields["kind"].default: kind for kind in (Chat, Apprise, Webhook, PowerBi)
+}
 
 
 def channel_of(destination: str, address: str) -> Channel:

@@ -18,7 +18,7 @@ from include.core.outbox import Attempt, Message
 from include.io.channels import KINDS, channel_of
 from include.io.channels.apprise import attempt_of
 from include.io.channels.apprise_process import find_status
-from tests.receiver import Answer, Receiver, receiving
+from tests.receiver import PATH, Answer, Receiver, receiving
 
 SECRET = "a-secret-of-the-receiver"
 ROOT = Path(__file__).parents[3]
@@ -36,6 +36,63 @@ def send(seconds: float = 5, **settings: str) -> Attempt:
 def receiver() -> Iterator[Receiver]:
     with receiving() as server:
         yield server
+
+
+# --- power_bi: a login, then the refresh ------------------------------------------------------------------------------
+
+LOGIN = {"login_url": "https://token", "client_id": "token", "secret": "token"}
+TOKEN = Answer(body=b'{"token_type": "Bearer", "access_token": "a-token"}')
+
+
+def refresh(receiver: Receiver, *answers: Answer, seconds: float = 5) -> Attempt:
+    receiver.planned = [*answers]
+    base = receiver.url.removesuffix(PATH)
+    login = {"login_url": f"{base}/tenant/oauth2/v2.0/token", "client_id": "an-app", "secret": SECRET}
+    return send(seconds, channel="power_bi", url=f"{base}/v1.0/myorg/groups/g/datasets/d/refreshes", **login)
+
+
+def test_power_bi_is_asked_for_a_refresh_with_the_token_of_a_login(receiver: Receiver) -> None:
+    assert refresh(receiver, TOKEN, Answer(202)).outcome == "sent"
+    login, asked = receiver.asked
+    assert login.path == "/tenant/oauth2/v2.0/token"
+    assert login.body == {
+        "grant_type": "client_credentials",
+        "client_id": "an-app",
+        "client_secret": SECRET,
+        "scope": "https://analysis.windows.net/powerbi/api/.default",
+    }
+    assert asked.path == "/v1.0/myorg/groups/g/datasets/d/refreshes"
+    assert asked.headers["Authorization"] == "Bearer a-token"
+    assert asked.body == {"notifyOption": "NoNotification"}  # and nothing of the message
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome", "reason", "wait"),
+    [
+        ((Answer(401),), "never", "the login answered 401", None),
+        ((Answer(503),), "later", "the login answered 503", None),
+        ((Answer(body=b"<html>"),), "later", "the login answered without a token", None),
+        ((Answer(body=b'{"access_token": "a\\r\\nX: y"}'),), "later", "the login answered without a token", None),
+        ((TOKEN, Answer(429, {"Retry-After": "600"})), "later", "answered 429", 600),
+        ((TOKEN, Answer(400)), "later", "answered 400, as it does while a refresh is running", None),
+        ((TOKEN, Answer(403)), "never", "answered 403", None),
+        ((TOKEN, Answer(404)), "never", "answered 404", None),
+        ((TOKEN, Answer(307, {"Location": "/elsewhere"})), "never", "answered 307", None),
+        ((TOKEN, Answer(drops=True)), "later", "RemoteProtocolError", None),
+    ],
+)
+def test_what_an_answer_of_power_bi_means(
+    receiver: Receiver, answers: tuple[Answer, ...], outcome: str, reason: str, wait: int | None
+) -> None:
+    attempt = refresh(receiver, *answers)
+    assert (attempt.outcome, attempt.reason) == (outcome, reason)
+    assert (attempt.asked_wait.total_seconds() if attempt.asked_wait else None) == wait
+    assert len(receiver.asked) == len(answers)
+
+
+def test_the_time_of_power_bi_is_for_both_calls_together(receiver: Receiver) -> None:
+    slow = Answer(seconds=0.4, body=TOKEN.body)
+    assert refresh(receiver, slow, Answer(202, seconds=0.4), seconds=0.6).reason == "no answer within 0.6 s"
 
 
 # --- which channel ----------------------------------------------------------------------------------------------------
@@ -56,6 +113,11 @@ def test_a_plain_address_is_a_chat(receiver: Receiver) -> None:
             '{"channel": "webhook", "url": "ftp://token", "secret": "token-long-enough"}',
             "must be the URL of the webhook",
         ),
+        ('{"channel": "power_bi", "url": "https://token"}', "power_bi: client_id, login_url, secret; the"),
+        (
+            json.dumps({**LOGIN, "channel": "power_bi", "url": "https://token"}),
+            "must be the URL that ends with /groups/",
+        ),
         ('{"channel": "apprise", "url": "token"}', "must be one URL of apprise"),
         ('{"channel": "apprise", "url": "syslog://token"}', "must be one URL of apprise that reaches people"),
         (
@@ -73,12 +135,12 @@ def test_an_address_that_cannot_be_used_is_explained_and_not_shown(address: str,
 
 def test_an_address_never_prints() -> None:
     for kind in KINDS:
-        channel = channel_of("oncall", json.dumps({"channel": kind, "url": "https://h/token", **need(kind)}))
+        channel = channel_of("oncall", json.dumps({"channel": kind, "url": "https://h/token/refreshes", **need(kind)}))
         assert "token" not in repr(channel) + channel.model_dump_json()
 
 
 def need(kind: str) -> dict[str, str]:
-    return {"secret": "token-of-the-webhook"} if kind == "webhook" else {}
+    return {"webhook": {"secret": "token-of-the-webhook"}, "power_bi": LOGIN}.get(kind, {})
 
 
 # --- webhook ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 To change a table, or a view that analysts see, add a numbered file to `versions/`; never edit a file that was deployed.
 Migrations only go forward: to undo one, add another or restore a backup. The tables of entities are not here:
-projects declare them, and `migrate` creates them after the last revision. Then it gives each role its rights (`roles`).
+projects declare them, and `migrate` creates them after the last revision, as it does the views of models. Then it gives
+each role its rights (`roles`).
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine, lock, lock_timeout
 from include.io.postgres.migrations import entities as entity_tables
-from include.io.postgres.migrations import roles
+from include.io.postgres.migrations import model_views, roles
 
 MIGRATIONS = Path(__file__).parent
 NEWEST = max(path.stem for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))[:4]
@@ -48,7 +49,7 @@ def require_migrated(settings: Settings) -> None:
 
 
 def migrate(settings: Settings, projects: Sequence[Project]) -> str:
-    """Bring the database up to this code, and the tables of entities up to the projects.
+    """Bring the database up to this code, and tables of entities and views of models up to the projects.
 
     Everything is one transaction. A second migration at the same time waits, and then finds nothing to do.
 
@@ -81,6 +82,7 @@ def _migrate(database: sa.Engine, config: AlembicConfig, projects: Sequence[Proj
         for project in projects:
             entity_tables.extend(connection, project)
             _declare(connection, project)
+            model_views.extend(connection, project)
         roles.restrict(connection)
         return str(connection.scalar(sa.text("SELECT version_num FROM nightly_ml_version")))
 

@@ -101,11 +101,12 @@ def _describe_view(cursor: Any, project: Project, columns: list[str]) -> None:
     for name in columns:
         comment = sql.SQL("COMMENT ON COLUMN {}.{} IS {}")
         cursor.execute(
-            comment.format(view, sql.Identifier(name), sql.Literal(printable(_describe_column(project, name))))
+            comment.format(view, sql.Identifier(name), sql.Literal(printable(describe_column(project, name))))
         )
 
 
-def _describe_column(project: Project, column: str) -> str:
+def describe_column(project: Project, column: str) -> str:
+    """Return the comment of a column of the entities."""
     if column == "day":
         return "Run date, a calendar day in the project's timezone."
     if column == "horizon":
