@@ -38,7 +38,7 @@ console = Console(highlight=False, width=140)
 
 
 @dataclass(frozen=True)
-class Question:
+class TimedQuestion:
     """A question of the page: its title, the role that may ask it, and its SQL."""
 
     title: str
@@ -46,7 +46,7 @@ class Question:
     statement: str
 
 
-def read_questions(page: Path = PAGE) -> list[Question]:
+def read_questions(page: Path = PAGE) -> list[TimedQuestion]:
     """Return the questions of the page, in order."""
     parts = re.split(r"^## (?=\d+\. )", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     found = []
@@ -56,7 +56,7 @@ def read_questions(page: Path = PAGE) -> list[Question]:
         block = re.search(r"^```sql\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         if role is None or block is None:
             raise ValueError(f"{page.name}: question {title} needs a line with its role and an SQL block")
-        found.append(Question(title, role[1], block[1]))
+        found.append(TimedQuestion(title, role[1], block[1]))
     return found
 
 
@@ -159,7 +159,7 @@ def fill(database: sa.Engine, *, rows: int, models: int = MODELS, days: int = DA
         connection.exec_driver_sql("VACUUM ANALYZE")
 
 
-def ask(connection: sa.Connection, question: Question, server: psutil.Process) -> tuple[float, float, int]:
+def ask(connection: sa.Connection, question: TimedQuestion, server: psutil.Process) -> tuple[float, float, int]:
     """Return elapsed and processor time in milliseconds, and rows of the answer, as its role."""
     connection.exec_driver_sql(f"SET ROLE {question.role}")
     began, used = time.perf_counter(), sum(server.cpu_times()[:2])

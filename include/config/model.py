@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from include.config.approval import Approval
+from include.config.explanations import Explanations
 from include.config.retrain import Reason, Retrain
 from include.core.actions import AnyAction
 from include.core.base import Name
@@ -18,7 +19,6 @@ from include.monitoring import AnyMonitor, Monitor
 from include.monitoring.records import MonitoredModel
 from include.training.config import Training
 from include.training.costs import Costs
-from include.training.reasons import Explanations
 
 TO_FILL_IN = "TODO"
 """How a specification begins that nobody wrote yet. It runs, so that a laptop can try it; `check_config` refuses it."""

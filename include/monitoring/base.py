@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # every DAG file loads this module
     import polars as pl
 
     from include.monitoring.degradation import Ages, ComparedDay, Comparison
-    from include.monitoring.estimate import Estimate
+    from include.monitoring.estimate import ExpectedMetric
     from include.monitoring.skew import SkewCheck
 
 
@@ -84,7 +84,7 @@ class Watch(ABC):
         """Return the numeric health of the published scores of these days, the oldest first; a watch may have none."""
         return ()
 
-    def estimates(self, metric: str, days: Interval) -> "Sequence[Estimate]":
+    def estimates(self, metric: str, days: Interval) -> "Sequence[ExpectedMetric]":
         """Estimate the published days that were not yet; return the expected metric of these days, in order."""
         return ()
 

@@ -35,7 +35,7 @@ HISTORY_DAYS = 56
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ExpectedMetric:
     """The expected metric of a published batch, None where it is not defined."""
 
     day: date
@@ -83,7 +83,7 @@ class EstimateMonitor(Monitor):
                 found.append(_alert(watch.model, metrics[0], run_date, said))
         return Findings(alerts=tuple(found))
 
-    def compare(self, estimates: Sequence[Estimate], came_true: Sequence[DayValue]) -> str:
+    def compare(self, estimates: Sequence[ExpectedMetric], came_true: Sequence[DayValue]) -> str:
         """Say by how much the estimates of the newest days are under what came true before; empty if they are not.
 
         Args:

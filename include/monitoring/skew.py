@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from include.core.base import Sentence
-from include.core.personal import PROTECTED
 from include.core.records import Alert
 from include.monitoring.base import Monitor, Watch
 from include.monitoring.records import Findings, MonitoredModel
@@ -193,6 +192,8 @@ def summarise(rows: "pl.DataFrame", numeric: Sequence[str], categorical: Sequenc
     """
     import polars as pl
 
+    from include.core.personal import PROTECTED
+
     found: dict[str, Any] = {}
     for name in numeric:
         values = rows[name].cast(pl.Float64).drop_nulls()
@@ -227,6 +228,8 @@ def unlike_training(summary: Mapping[str, Any], rows: "pl.DataFrame") -> Unlike:
         rows: the inputs of scored rows.
     """
     import polars as pl
+
+    from include.core.personal import PROTECTED
 
     unseen, outside, far = {}, {}, {}
     for name, trained in summary.items():

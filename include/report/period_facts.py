@@ -22,7 +22,7 @@ LABELLED = ("binary", "multiclass")
 
 
 @dataclass(frozen=True)
-class PublishedDay:
+class DayOfVersion:
     """What readers see of a run date: the version and how many predictions it has."""
 
     day: date
@@ -105,7 +105,7 @@ class DriftedFeature:
 
 
 @dataclass(frozen=True)
-class Decided:
+class VersionDecided:
     """What the gate decided about a version, and what became of it as far as the run date of the report knows."""
 
     day: date
@@ -170,7 +170,7 @@ class ModelPeriod:
     meanings: Mapping[str, str]
     unit: str | None
     due: Sequence[date]
-    published: Sequence[PublishedDay]
+    published: Sequence[DayOfVersion]
     window: Interval
     losses: Sequence[LossDay] = ()
     losses_before: Sequence[LossDay] = ()
@@ -181,7 +181,7 @@ class ModelPeriod:
     drifted: Sequence[DriftedFeature] = ()
     watched: int = 0
     skew: SkewFound = SkewFound()
-    decided: Sequence[Decided] = ()
+    decided: Sequence[VersionDecided] = ()
     promoted: Sequence[Promoted] = ()
     people: Sequence[PersonDecided] = ()
     retrained: Sequence[tuple[date, str]] = ()
@@ -238,7 +238,7 @@ class SupplierFound:
 
 
 @dataclass(frozen=True)
-class StepCost:
+class StepTotal:
     """What the runs of a step took and cost on the calendar days of the period."""
 
     step: str
@@ -262,7 +262,7 @@ class PeriodFacts:
     models: Sequence[ModelPeriod]
     incidents: Sequence[IncidentFound] = ()
     suppliers: Sequence[SupplierFound] = ()
-    steps: Sequence[StepCost] = ()
+    steps: Sequence[StepTotal] = ()
     cost_before: float | None = None
     currency: str | None = None
 

@@ -10,11 +10,11 @@ from include.core.printable import printable
 from include.report import period_words as words
 from include.report.period_facts import (
     CostDay,
-    Decided,
     ModelPeriod,
     PeriodFacts,
     Promoted,
-    StepCost,
+    StepTotal,
+    VersionDecided,
     mean_metric,
     worth_of,
 )
@@ -171,7 +171,7 @@ def _cost_figure(days: Sequence[CostDay], unit: str) -> Markup:
     )
 
 
-def _decided(each: Decided) -> dict[str, Any]:
+def _decided(each: VersionDecided) -> dict[str, Any]:
     reasons = [*each.reasons[:MAX_REASONS]]
     if more := len(each.reasons) - len(reasons):
         reasons.append(f"and {more} more")
@@ -194,7 +194,7 @@ def _steps(facts: PeriodFacts) -> list[dict[str, Any]]:
         costs = [each.cost for each in steps if each.cost is not None]
         names = ("runs", "failed", "seconds", "core_seconds")
         totals = {name: sum(getattr(each, name) for each in facts.steps) for name in names}
-        steps.append(StepCost(step="all", cost=sum(costs) if costs else None, **totals))
+        steps.append(StepTotal(step="all", cost=sum(costs) if costs else None, **totals))
     return [
         {
             "step": each.step,

@@ -32,7 +32,7 @@ from include.monitoring.causes import Origins, late_feeds, name_causes, name_fau
 from include.monitoring.degradation import Ages, ComparedDay, Comparison, DegradationMonitor
 from include.monitoring.drift import DriftMonitor
 from include.monitoring.drift_summary import Summarised
-from include.monitoring.estimate import Estimate
+from include.monitoring.estimate import ExpectedMetric
 from include.monitoring.performance import PerformanceMonitor
 from include.monitoring.records import DayValue, Findings, Preparation, Punctuality, ScoreHealth
 from include.monitoring.skew import SkewCheck, SkewMonitor
@@ -204,7 +204,7 @@ class _Watch(Watch):
     def score_health(self, days: Interval) -> Sequence[ScoreHealth]:
         return postgres.pipeline.measure_scores(self.settings, self.model, days)
 
-    def estimates(self, metric: str, days: Interval) -> Sequence[Estimate]:
+    def estimates(self, metric: str, days: Interval) -> Sequence[ExpectedMetric]:
         return postgres.estimates.estimate(self.settings, self.model, days, metric)
 
     def summaries(self, slices: Sequence[str], min_rows: int, days_before: int) -> Summarised | None:

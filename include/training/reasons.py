@@ -15,9 +15,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 
-from include.core.base import Config
 from include.training.problem_types import ProblemType
 
 PAIRS = 1
@@ -32,12 +30,6 @@ LEAST = 1e-9
 """Probabilities and expected numbers are cut there, so that no logarithm is infinite."""
 
 Predict = Callable[[pl.DataFrame], np.ndarray]
-
-
-class Explanations(Config):
-    """The strongest reasons of each prediction, in the view `prediction_reasons`."""
-
-    top: int = Field(default=3, ge=1, le=20, description="how many reasons each prediction gets", examples=[3])
 
 
 def typical_row(rows: pl.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> pl.DataFrame:

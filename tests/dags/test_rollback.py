@@ -26,7 +26,7 @@ from include.runner import remote
 from include.runner.remote import Call
 from tests.databricks.conftest import Databricks, workspace
 from tests.databricks.test_submit_once import Instance, Store
-from tests.integration.conftest import mlflow_made, trained, trained_once, with_mlflow  # noqa: F401
+from tests.integration.conftest import copied, mlflow_made, trained, trained_once, with_mlflow  # noqa: F401
 from tests.integration.test_rollback import TODAY, TOMORROW, described, live, put, seen  # noqa: F401
 from tests.integration.training import MODEL, PROJECT
 

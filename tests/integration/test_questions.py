@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from bench.questions import Question, read_questions
+from bench.questions import TimedQuestion, read_questions
 from include.config.loading import load_model, load_project
 from include.core.settings import Settings
 from include.io import postgres
@@ -251,7 +251,7 @@ def rounded(rows: Any) -> list[tuple[Any, ...]]:
     return [tuple(round(float(v), 9) if isinstance(v, float | Decimal) else v for v in row) for row in rows]
 
 
-def name_of(question: Question) -> str:
+def name_of(question: TimedQuestion) -> str:
     return question.title.partition(". ")[2]
 
 
@@ -261,7 +261,7 @@ def test_the_page_has_twenty_questions_with_an_answer_each() -> None:
 
 
 @pytest.mark.parametrize("question", read_questions(), ids=name_of)
-def test_a_question_of_the_page_has_the_expected_answer(asked: Settings, question: Question) -> None:
+def test_a_question_of_the_page_has_the_expected_answer(asked: Settings, question: TimedQuestion) -> None:
     with postgres.connection.engine(asked).connect() as connection:
         connection.execute(sa.text(f"SET ROLE {question.role}"))
         found = connection.exec_driver_sql(question.statement.replace("%", "%%")).all()

@@ -21,7 +21,7 @@ from include.io import postgres
 from tests.pages import HOSTILE
 from tools.stack import ROOT
 
-COMMAND = re.compile(r"-m include\.cli (?P<command>[a-z_]+(?: [a-z_]+\b)?)(?P<rest>[^`\n]*)")
+COMMAND = re.compile(r"-m include\.cli (?P<command>[a-z_][a-z_-]*(?: [a-z_-]+\b)?)(?P<rest>[^`\n]*)")
 
 
 def named_commands() -> Iterator[tuple[str, str, str]]:

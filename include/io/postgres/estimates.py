@@ -7,14 +7,14 @@ from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io.postgres.connection import engine
 from include.io.postgres.schema import batches, performance_estimates, predictions, published
-from include.monitoring.estimate import Estimate
+from include.monitoring.estimate import ExpectedMetric
 from include.monitoring.records import MonitoredModel
 
 SMALLEST = 1e-15
 """Probabilities are kept so far from 0 and 1, so that the log loss is finite."""
 
 
-def estimate(settings: Settings, model: MonitoredModel, days: Interval, metric: str) -> list[Estimate]:
+def estimate(settings: Settings, model: MonitoredModel, days: Interval, metric: str) -> list[ExpectedMetric]:
     """Estimate the published batches of these days that have no estimate yet; return one metric, in order of days.
 
     A batch changes only when a person is erased, so it is measured once. Equal scores are one group, in the database.
@@ -42,7 +42,7 @@ def estimate(settings: Settings, model: MonitoredModel, days: Interval, metric: 
             ]
             if rows:
                 connection.execute(postgresql.insert(performance_estimates).on_conflict_do_nothing(), rows)
-        return [Estimate(*row) for row in connection.execute(statement)]
+        return [ExpectedMetric(*row) for row in connection.execute(statement)]
 
 
 def _binary() -> sa.Executable:

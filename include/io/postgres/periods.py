@@ -40,16 +40,16 @@ from include.monitoring.records import MonitoredModel
 from include.report.period_facts import (
     LABELLED,
     DayErrors,
-    Decided,
+    DayOfVersion,
     DriftedFeature,
     IncidentFound,
     LossDay,
     MetricDay,
     PersonDecided,
     Promoted,
-    PublishedDay,
     SkewFound,
-    StepCost,
+    StepTotal,
+    VersionDecided,
 )
 
 EFFECTS = {
@@ -64,7 +64,7 @@ EFFECTS = {
 """The effects of drift that have a limit, in words."""
 
 
-def read_published(settings: Settings, model: str, days: Interval) -> list[PublishedDay]:
+def read_published(settings: Settings, model: str, days: Interval) -> list[DayOfVersion]:
     """Return the version and the number of predictions that readers see of each run date."""
     s, b = published.c, batches.c
     statement = (
@@ -75,7 +75,7 @@ def read_published(settings: Settings, model: str, days: Interval) -> list[Publi
         .order_by(s.day)
     )
     with engine(settings).connect() as connection:
-        return [PublishedDay(day, version, rows) for day, version, rows in connection.execute(statement)]
+        return [DayOfVersion(day, version, rows) for day, version, rows in connection.execute(statement)]
 
 
 def read_losses(settings: Settings, model: str, known: Interval) -> list[LossDay]:
@@ -245,7 +245,7 @@ def read_skew(settings: Settings, model: str, days: Interval) -> SkewFound:
     return SkewFound(len(rows), sum(each.rows for each in rows), differing)
 
 
-def read_decided(settings: Settings, model: str, days: Interval, as_of: datetime) -> list[Decided]:
+def read_decided(settings: Settings, model: str, days: Interval, as_of: datetime) -> list[VersionDecided]:
     """Return the decisions of the gate about versions of these run dates, and what followed up to a moment."""
     g, r, p, m = gates.c, gate_results.c, promotions.c, version_moves.c
     failed = (
@@ -272,7 +272,7 @@ def read_decided(settings: Settings, model: str, days: Interval, as_of: datetime
         states = {row[0]: row[1] for row in connection.execute(moves.order_by(m.id))}
         found = connection.execute(decisions).all()
     return [
-        Decided(
+        VersionDecided(
             each.day,
             each.model_version,
             each.candidate,
@@ -403,7 +403,7 @@ def read_quality(settings: Settings, project: str, deliveries: Sequence[str]) ->
         return {name: (int(rows), int(held), failed) for name, rows, held, failed in connection.execute(statement)}
 
 
-def read_step_costs(settings: Settings, project: str, days: Interval, currency: str | None) -> list[StepCost]:
+def read_step_costs(settings: Settings, project: str, days: Interval, currency: str | None) -> list[StepTotal]:
     """Return what the runs that ended on these calendar days took and cost, by step."""
     runs = step_runs.c
     of_currency = sa.func.sum(runs.cost).filter(runs.currency == currency) if currency else sa.null()
@@ -422,7 +422,7 @@ def read_step_costs(settings: Settings, project: str, days: Interval, currency: 
         .order_by(sa.func.sum(runs.seconds).desc(), runs.step)
     )
     with engine(settings).connect() as connection:
-        return [StepCost(*row) for row in connection.execute(statement)]
+        return [StepTotal(*row) for row in connection.execute(statement)]
 
 
 def read_due_days(settings: Settings, model: str, days: Sequence[date]) -> list[date]:

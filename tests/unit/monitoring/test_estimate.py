@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from include.monitoring.estimate import Estimate, EstimateMonitor
+from include.monitoring.estimate import EstimateMonitor, ExpectedMetric
 from include.monitoring.records import DayValue
 
 FIRST = date(2013, 1, 1)
@@ -14,7 +14,7 @@ KNOWN = 20
 def compare(newest: list[float], *, error: float = 0.01, days: int = KNOWN, rows: int = 500) -> str:
     """Return what is said if so many days came true near 0.8, and the days after them are estimated."""
     values = [0.8 + error] * days + newest
-    estimates = [Estimate(FIRST + timedelta(days=n), 1, value, rows) for n, value in enumerate(values)]
+    estimates = [ExpectedMetric(FIRST + timedelta(days=n), 1, value, rows) for n, value in enumerate(values)]
     came_true = [DayValue(FIRST + timedelta(days=n), 1, 0.8) for n in range(days)]
     return EstimateMonitor().compare(estimates, came_true)
 

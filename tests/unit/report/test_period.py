@@ -14,7 +14,7 @@ from include.report import period_words as words
 from include.report.period_facts import (
     CostDay,
     DayErrors,
-    Decided,
+    DayOfVersion,
     DriftedFeature,
     IncidentFound,
     LossDay,
@@ -22,9 +22,9 @@ from include.report.period_facts import (
     ModelPeriod,
     PeriodFacts,
     Promoted,
-    PublishedDay,
-    StepCost,
+    StepTotal,
     SupplierFound,
+    VersionDecided,
     baseline_decision,
     cost_of,
     worths,
@@ -47,7 +47,7 @@ def model(name: str = "late", **changes: Any) -> ModelPeriod:
         meanings={"log_loss": "mean loss", "roc_auc": "ranking"},
         unit="EUR",
         due=DAYS,
-        published=[PublishedDay(day, 3, 1000) for day in DAYS],
+        published=[DayOfVersion(day, 3, 1000) for day in DAYS],
         window=WEEK.days,
         losses=[LossDay(day, 100, 0.4, 0.5) for day in DAYS],
         losses_before=[LossDay(day, 100, 0.5, 0.5) for day in WEEK.before.days.days],
@@ -55,7 +55,7 @@ def model(name: str = "late", **changes: Any) -> ModelPeriod:
         costs=[CostDay(day, 100, 50.0, 80.0) for day in DAYS],
         drifted=[DriftedFeature("input", "wind", 3, 2.0, "its values moved", 0.6)],
         watched=9,
-        decided=[Decided(DAYS[0], 4, "linear", False, ("log_loss is too high",))],
+        decided=[VersionDecided(DAYS[0], 4, "linear", False, ("log_loss is too high",))],
         promoted=[Promoted(DAYS[2], 3, False, False, None, "passed the gate")],
     )
     return replace(made, **changes)
@@ -75,7 +75,7 @@ def facts(*models: ModelPeriod, **changes: Any) -> PeriodFacts:
             IncidentFound("low", "drift", "late", DAYS[5], None, "wind moved"),
         ],
         suppliers=[SupplierFound("harbour", ("winds",), 7, 2, 1, 6, 0, 10_000, 25, 1)],
-        steps=[StepCost("fit", 7, 0, 700.0, 900.0, 1.5), StepCost("score", 7, 1, 70.0, 90.0, 0.25)],
+        steps=[StepTotal("fit", 7, 0, 700.0, 900.0, 1.5), StepTotal("score", 7, 1, 70.0, 90.0, 0.25)],
         currency="USD",
     )
     return replace(made, **changes)
@@ -146,7 +146,7 @@ def test_a_manager_reads_five_sentences_and_a_chat_three() -> None:
 
 
 def test_what_is_missing_stands_first() -> None:
-    without = model(published=[PublishedDay(day, 3, 1000) for day in DAYS if day not in (DAYS[1], DAYS[3], DAYS[4])])
+    without = model(published=[DayOfVersion(day, 3, 1000) for day in DAYS if day not in (DAYS[1], DAYS[3], DAYS[4])])
     found = words.summary(facts(without, prepared=[day for day in DAYS if day != DAYS[1]]))
     assert found[0] == (
         "Incomplete: no data were prepared for 2026-03-03 and no predictions of late for 2026-03-05 to 2026-03-06. "
@@ -207,7 +207,7 @@ def test_equal_facts_give_equal_bytes_and_a_page_that_loads_nothing() -> None:
 def test_texts_from_outside_stay_texts(text: str) -> None:
     hostile = model(
         promoted=[Promoted(DAYS[0], 3, True, False, None, text)],
-        decided=[Decided(DAYS[0], 4, text, False, (text,))],
+        decided=[VersionDecided(DAYS[0], 4, text, False, (text,))],
         drifted=[DriftedFeature("input", text, 1, 1.5, "moved", 1.0)],
         retrained=[(DAYS[0], text)],
     )

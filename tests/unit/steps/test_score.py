@@ -12,6 +12,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from include.config.explanations import Explanations
 from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core import schemas
@@ -22,7 +23,6 @@ from include.core.settings import NO_DATABASE, Settings
 from include.io.registry import LoadedModel, Version
 from include.io.tables import Scope, Tables
 from include.steps import score as step
-from include.training.reasons import Explanations
 
 PROJECT = load_project("ferries")
 MODEL = load_model("late_ferry")
