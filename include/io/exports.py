@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from include.config.loading import load_model, model_names
 from include.config.model import Model
 from include.core.errors import ConfigError
 from include.core.exports import FORMATS, MANIFEST, Format, exported_columns, file_of, folder_of
@@ -24,7 +25,7 @@ from include.io.landing import sha256, write_whole
 from include.io.postgres import schema
 from include.io.postgres.connection import engine, execute, lock_in, transaction
 from include.io.postgres.migrations.model_views import columns_of
-from include.io.postgres.schema import batches, publications
+from include.io.postgres.schema import batches, publications, published
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,19 @@ def export_published(settings: Settings, project: Project, model: Model, days: I
             wanted.add(day)
     for day in sorted(wanted):
         _export(settings, place, project, model, model.exports, day)
+
+
+def export_erased(settings: Settings, project: Project) -> None:
+    """Write the files of all run dates again from whose published batch rows of persons were ever erased."""
+    for model in (load_model(name) for name in model_names(project.name)):
+        if model.exports is None or not settings.exports:
+            continue
+        joined = published.join(batches, batches.c.batch_id == published.c.batch_id)
+        changed = sa.select(published.c.day).select_from(joined)
+        changed = changed.where(published.c.model == model.name, batches.c.erased > 0)
+        with engine(settings).connect() as connection:
+            days = [*connection.scalars(changed)]
+        export_published(settings, project, model, days)
 
 
 class Place:

@@ -6,12 +6,14 @@ Versions 1 and 2 are trained. Version 1 published the days up to YESTERDAY, and 
 import json
 import threading
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
 
+from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.records import RolledBack, ScoredDay
