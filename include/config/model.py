@@ -9,6 +9,7 @@ from include.config.explanations import Explanations
 from include.config.retrain import Reason, Retrain
 from include.core.actions import AnyAction
 from include.core.base import Name
+from include.core.exports import Format
 from include.core.project import RunOn
 from include.core.variants import require_once, with_defaults
 from include.gate.checks import GateCheck
@@ -97,6 +98,12 @@ class Model(Training):
         description="what is sent to other programs about each published batch: lists of its highest or lowest scores, "
         "or that it is there; a batch that is replaced or withdrawn sends its correction (docs/actions.md)",
         examples=[[{"kind": "top_k", "to": "crm_webhook", "k": 20}]],
+    )
+    exports: Format | None = Field(
+        default=None,
+        description="what readers see of each run date is also written as files of this format, for those who cannot "
+        "reach the database (docs/exports.md). By default none are",
+        examples=["parquet"],
     )
     monitors: tuple[AnyMonitor, ...] = Field(
         default=(), description="of published predictions; a kind that is not listed runs with its defaults"

@@ -29,5 +29,6 @@ class Production(BaseSettings):
                 "landing": "none://",
                 "artifacts": "none://",
                 "catalog": None,
+                "exports": None,
             }
         )

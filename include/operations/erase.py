@@ -13,6 +13,7 @@ from include.core.errors import ActionRequiredError, DataError
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.exports import export_erased
 from include.io.journal import require_exported
 from include.operations.erase_places import Erasure, ErasureJob
 
@@ -21,6 +22,7 @@ NOT_REACHED = (
     "older object versions, if the bucket of tables, artifacts or landing keeps them",
     "what a step on Databricks writes that runs meanwhile (type erase --check when it has ended)",
     "what analysts and Power BI have read, and what was pulled to laptops",
+    "copies of exported files that others made, and those of models that declare no `exports` any more",
     "messages that were sent, logs of Airflow and of Databricks clusters (no identifier is written there)",
     "rows of feeds without the identifier that are joined by another key: give that identifier too, if they have one",
     "free text of public columns, and sums, shares and models that were made with the person's rows among others",
@@ -79,6 +81,7 @@ def erase(
         if not done.sequences:
             return done
         job.remove(done, owner)
+        export_erased(settings, project)
         job.look_at_originals(done, remove=remove_originals)
         left = Erasure()
         job.look(left)

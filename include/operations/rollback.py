@@ -16,6 +16,7 @@ from include.core.lifecycle import State, is_person
 from include.core.records import PreparedDay, RollbackPlan, RolledBack, RolledBackDay, ScoredDay
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.exports import export_published
 from include.io.journal import export, require_exported
 from include.io.postgres.predictions import StoredBatch, point_readers, select_stored
 from include.io.postgres.promotions import PromotionHistory, open_promotion_history
@@ -140,6 +141,7 @@ def rollback(
         if done is not None:
             sync_alias(model, settings)
             export(settings, model.project)
+            export_published(settings, load_project(model.project), model, [day.day for day in done.days])
             for day in done.days:
                 log.info("%s %s: %s, instead of version %d", model.name, day.day, day.state, day.instead_of)
             log.info("%s", done.sentence)

@@ -27,6 +27,7 @@ from include.core.schemas import EVERY_PREDICTION
 from include.core.settings import Settings
 from include.core.stack import rows_of, states
 from include.io import postgres
+from include.io.exports import export_published
 from include.io.journal import read_journal
 from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.predictions import Batch, batch_digest
@@ -96,6 +97,7 @@ def publish(
         mode=mode,
     )
     announce_publication(settings, project, model.name)
+    export_published(settings, project, model, [day.day for day in days])
     return Published(
         interval=interval,
         rows=sum(day.rows for day in published),

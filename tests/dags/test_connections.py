@@ -27,7 +27,7 @@ VARIABLES = {
 }
 CONNECTIONS: dict[str, dict[str, Any]] = {
     "LANDING": {"conn_type": "generic", "extra": {"uri": "/landing"}},
-    "TABLES": {"conn_type": "generic", "extra": {"uri": "/tables", "catalog": "main.nightly"}},
+    "TABLES": {"conn_type": "generic", "extra": {"uri": "/tables", "catalog": "main.nightly", "exports": "/out"}},
     "ARTIFACTS": {"conn_type": "generic", "extra": {"uri": "/artifacts"}},
     "JOURNAL": {"conn_type": "generic", "extra": {"uri": "/journal"}},
     "DATABASE": {"conn_type": "postgres", "host": "nowhere", "login": "nightly", "password": "plantedDatabasePassword"},
@@ -73,7 +73,7 @@ def test_a_task_gets_its_settings_from_connections_only(connected: None, monkeyp
     settings = connections.resolve("scheduled__1", "abc")
     assert (settings.landing, settings.tables, settings.artifacts) == ("/landing", "/tables", "/artifacts")
     assert (settings.catalog, settings.run_id, settings.git_commit) == ("main.nightly", "scheduled__1", "abc")
-    assert settings.storage_options == {}
+    assert (settings.storage_options, settings.exports) == ({}, "/out")
     secrets = (settings.database_url, settings.mlflow_tracking_uri, settings.mlflow_registry_uri, settings.hash_key)
     assert [secret and secret.get_secret_value() for secret in secrets] == [
         "postgresql://nightly:plantedDatabasePassword@nowhere",
@@ -86,13 +86,13 @@ def test_a_task_gets_its_settings_from_connections_only(connected: None, monkeyp
 def test_variables_that_are_set_take_precedence_and_need_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connections.find_variables(VARIABLES) == {}
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_TABLES", json.dumps(CONNECTIONS["TABLES"]))
-    without_tables = VARIABLES | {"NIGHTLY_TABLES": "", "NIGHTLY_CATALOG": "main.other"}
+    without_tables = VARIABLES | {"NIGHTLY_TABLES": "", "NIGHTLY_CATALOG": "main.other", "NIGHTLY_EXPORTS": "/other"}
     assert connections.find_variables(without_tables) == {"NIGHTLY_TABLES": "/tables"}
 
 
 def test_optional_settings_of_a_connection_are_found(connected: None) -> None:
     found = connections.find_variables({})
-    assert set(found) == {*VARIABLES, "NIGHTLY_CATALOG", "NIGHTLY_MLFLOW_REGISTRY_URI"}
+    assert set(found) == {*VARIABLES, "NIGHTLY_CATALOG", "NIGHTLY_EXPORTS", "NIGHTLY_MLFLOW_REGISTRY_URI"}
     assert found["NIGHTLY_CATALOG"] == "main.nightly"
 
 
@@ -101,6 +101,7 @@ def test_the_command_line_gets_the_keys_of_the_connection(monkeypatch: pytest.Mo
     assert "NIGHTLY_STORAGE_OPTIONS" not in connections.find_variables(VARIABLES)
     found = connections.find_variables(VARIABLES | {"NIGHTLY_LANDING": "s3://bucket/landing"})
     assert json.loads(found["NIGHTLY_STORAGE_OPTIONS"]) == OPTIONS
+    assert "NIGHTLY_STORAGE_OPTIONS" in connections.find_variables(VARIABLES | {"NIGHTLY_EXPORTS": "s3://bucket/out"})
     given = VARIABLES | {"NIGHTLY_LANDING": "s3://bucket/landing", "NIGHTLY_STORAGE_OPTIONS": "{}"}
     assert connections.find_variables(given) == {}
 

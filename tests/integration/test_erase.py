@@ -21,7 +21,7 @@ from include.core.personal import HashKey
 from include.core.project import Project
 from include.core.records import Alert, ScoredDay
 from include.core.settings import Settings
-from include.io import postgres
+from include.io import exports, postgres
 from include.io.journal import restore
 from include.io.postgres import connection as product
 from include.io.postgres.predictions import batch_digest
@@ -329,9 +329,13 @@ def publish_labels(project: Project, settings: Settings) -> None:
     )
 
 
-def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings]) -> None:
+def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     project, settings = landed
+    settings = settings.model_copy(update={"exports": f"{settings.tables}/exports"})
+    exported = small_model("late_ferry").model_copy(update={"exports": "parquet"})
+    monkeypatch.setattr(exports, "load_model", lambda _: exported)
     publish_labels(project, settings)
+    exports.export_published(settings, project, exported, FEW.days)
     before = postgres.predictions.read_predictions(settings, "late_ferry", FEW)
     done = erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
     assert done.rows["predictions"] == len(FEW.days)
@@ -345,6 +349,8 @@ def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings]) ->
     with postgres.connection.engine(settings).connect() as connection:
         explained = connection.scalar(sa.text("SELECT count(*) FROM prediction_reasons"))
     assert explained == after.height, "reasons go with their predictions"
+    files = [pl.read_parquet(path) for path in Path(str(settings.exports)).glob("*/*/*/*.parquet")]
+    assert sum(rows.height for rows in files) == after.height, "the files are written again"
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0].rpartition('.')[2]} {place[1]} {place[2]}")

@@ -6,12 +6,14 @@ Versions 1 and 2 are trained. Version 1 published the days up to YESTERDAY, and 
 import json
 import threading
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
 
+from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.records import RolledBack, ScoredDay
@@ -73,10 +75,10 @@ def count(settings: Settings, table: str) -> int:
     return found
 
 
-def back(settings: Settings, to: str = "previous", **options: Any) -> RolledBack:
+def back(settings: Settings, to: str = "previous", model: Model = MODEL, **options: Any) -> RolledBack:
     """Roll back as the command line and the DAG do."""
-    plan = plan_rollback(MODEL, settings, to=to, from_day=options.pop("from_day", None), **{**WHO, **options})
-    return rollback(MODEL, plan.interval, settings, to=str(plan.model_version), **{**WHO, **options})
+    plan = plan_rollback(model, settings, to=to, from_day=options.pop("from_day", None), **{**WHO, **options})
+    return rollback(model, plan.interval, settings, to=str(plan.model_version), **{**WHO, **options})
 
 
 @pytest.fixture
@@ -93,8 +95,11 @@ def live(trained: Settings) -> Settings:
 def test_readers_see_the_stored_batch_again_and_past_days_stay(live: Settings) -> None:
     put(live, TODAY, 1, mode="missing")
     assert seen(live)[TODAY] == (2, 0.2)
-    done = back(live)
+    live = live.model_copy(update={"exports": f"{live.tables}/exports"})
+    done = back(live, model=MODEL.model_copy(update={"exports": "csv"}))
     assert [(day.day, day.state, day.instead_of) for day in done.days] == [(TODAY, "stored", 2)]
+    [exported] = Path(str(live.exports)).glob(f"*/*/{TODAY}/manifest.json")
+    assert json.loads(exported.read_text())["model_version"] == 1
     assert seen(live) == dict.fromkeys((BEFORE, YESTERDAY, TODAY), (1, 0.1))
     assert done.sentence == (
         f"Readers now see version 1 of late_ferry for {TODAY} (1 from a stored batch). "

@@ -20,7 +20,11 @@ REQUIRED = {
     "NIGHTLY_RUN_ID": "by-hand",
     "NIGHTLY_GIT_COMMIT": "0123456789ab",
 }
-OPTIONAL = {"NIGHTLY_CATALOG": "main.nightly", "NIGHTLY_MLFLOW_REGISTRY_URI": "databricks-uc"}
+OPTIONAL = {
+    "NIGHTLY_CATALOG": "main.nightly",
+    "NIGHTLY_EXPORTS": "s3://nightly-exports",
+    "NIGHTLY_MLFLOW_REGISTRY_URI": "databricks-uc",
+}
 
 
 @pytest.mark.parametrize("given", [REQUIRED, REQUIRED | OPTIONAL])
