@@ -15,6 +15,7 @@ import yaml
 from deltalake import DeltaTable
 from pydantic import SecretStr
 
+from include.core.actions import TopK
 from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.interval import Interval
 from include.core.personal import HashKey
@@ -318,9 +319,10 @@ def publish_labels(project: Project, settings: Settings) -> None:
         probabilities=pl.lit('{"early": 0.05, "late": 0.75, "on time": 2e-1}'),
         reasons=pl.lit('{"base": -1.5, "rest": 1e-7, "top": [["wind", 0.25]]}'),
     )
+    lists = (TopK(to="crm", k=1000, max_age_days=100_000),)
     publish_scores(
         project,
-        small_model("late_ferry"),
+        small_model("late_ferry").model_copy(update={"actions": lists}),
         scores.lazy(),
         rows.select("day", "entity_id", *project.entity.public).lazy(),
         settings,
@@ -329,12 +331,24 @@ def publish_labels(project: Project, settings: Settings) -> None:
     )
 
 
+def lists_of_actions(settings: Settings) -> list[dict[str, Any]]:
+    with postgres.connection.engine(settings).connect() as connection:
+        return [*connection.scalars(sa.text("SELECT payload FROM messages WHERE kind = 'action' ORDER BY id"))]
+
+
 def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings]) -> None:
     project, settings = landed
     publish_labels(project, settings)
     before = postgres.predictions.read_predictions(settings, "late_ferry", FEW)
+    theirs, lists = entity(settings, FERRY)["entity_id"].to_list(), lists_of_actions(settings)
+    assert {row["entity_id"] for each in lists for row in each["top"]} > {*theirs}
     done = erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
-    assert done.rows["predictions"] == len(FEW.days)
+    assert done.rows["predictions"] == done.rows["lists of actions"] == len(FEW.days)
+    for had, has in zip(lists, lists_of_actions(settings), strict=True):
+        assert has["top"] == [row for row in had["top"] if row["entity_id"] not in theirs]
+        assert len(has["top"]) == len(had["top"]) - 1
+        assert f"The {len(has['top'])} highest scores" in has["text"]
+        assert {**has, "top": had["top"], "text": had["text"]} == had
     after = postgres.predictions.read_predictions(settings, "late_ferry", FEW)
     assert after.height == before.height - len(FEW.days)
     parts = after.partition_by("batch_id", as_dict=True).items()
