@@ -3,13 +3,11 @@
 import logging
 from datetime import datetime
 
-from include.config.loading import load_project
 from include.config.model import Model
 from include.core.interval import Interval
 from include.core.records import Unpublished
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.postgres.readers_news import announce_publication
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +21,6 @@ def unpublish(model: Model, interval: Interval, settings: Settings, *, since: da
     deleted. The record's `rows` counts the changed days.
     """
     days = postgres.predictions.unpublish(settings, model, interval, since)
-    announce_publication(settings, load_project(model.project), model.name)
     for day in days:
         now = "nothing is published now" if day.batch_id is None else f"batch {day.batch_id} is published again"
         log.info("%s %s: batch %s is undone, %s", model.name, day.day, day.undone, now)

@@ -290,9 +290,9 @@ def _lists(connection: sa.Connection, models: Collection[str], person: Person) -
     """Map each message of an action with rows of the person's entities to its content without them."""
     if not person.entities:
         return {}
-    m, is_action = schema.messages.c, sa.literal_column(f"'{KIND}'")
+    m = schema.messages.c
     lists = sa.select(m.id, m.payload).where(
-        m.kind == is_action, m.payload["model"].astext.in_(list(models)), m.payload.has_key("top")
+        m.kind == KIND, m.payload["model"].astext.in_(list(models)), m.payload.has_key("top")
     )
     left = {id_: (before, without_rows(before, person.entities)) for id_, before in connection.execute(lists)}
     return {id_: after for id_, (before, after) in left.items() if after != before}
