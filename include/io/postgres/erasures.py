@@ -194,6 +194,7 @@ def erase(
     known: Pairs,
     quality: Mapping[str, Collection[int]],
     prepared: Mapping[tuple[date, str], Sequence[int]],
+    reports: Collection[str] = (),
 ) -> dict[str, int]:
     """Remove the rows of a person in one transaction, and record it there; return how many of each table.
 
@@ -206,6 +207,7 @@ def erase(
         known: day and `entity_id` of the rows of feeds with outcomes that are the person's.
         quality: the lines of each delivery that are the person's: examples of them are removed.
         prepared: rows of features of each horizon, from 0, that prepared days (by day and data view) will have.
+        reports: URIs of pages of reports that have the person: the PDFs of these reports leave their messages.
     """
     found = count(settings, project, models, person, known)
     with engine(settings).begin() as connection:
@@ -224,6 +226,9 @@ def erase(
         for id_, payload in _lists(connection, models, person).items():
             is_one = schema.messages.c.id == id_
             connection.execute(sa.update(schema.messages).where(is_one).values(payload=payload))
+        content = schema.messages.c.payload
+        about = content["page"].astext.in_(list(reports)) & content.has_key("attachment")
+        connection.execute(sa.update(schema.messages).where(about).values(payload=content.delete_path(["attachment"])))
         training_summaries.forget_labels(connection, _digests(person))
         for table, names in SCRUBBED.items():
             if table.name in found:
