@@ -29,7 +29,7 @@ the outbox. What a receiver does not take now, the DAG `outbox` sends later. `re
   The next run measures it; so does this run after you clear it.
 - **If `monitor` fails:** the end of its error names the monitors that failed. The alerts of all others are raised, and
   `alert` sends them at once. No incident counts as over until a run of `monitor` succeeds.
-- **If `skew` fails:** nothing else waits for it. What it did not check, the run of the next day does, for a week.
+- **If `skew` fails:** `report_period` waits. What it did not check, the run of the next day does, for a week.
 - **If it waits:** the log of `wait_for_features` names the day that `{name}_prepare` has not finished.
 - **If `<model>.retrain` is skipped:** no training is asked for; its log says why. View `retraining_requests`.
 - **If `report_period` is skipped:** no week, month or quarter that is reported on ended the day before.

@@ -5,7 +5,7 @@ messages about a move in the transaction that makes it, so there is one if and o
 """
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -211,12 +211,36 @@ def _text(action: BaseAction, move: Move, rows: Sequence[Mapping[str, JsonValue]
         head = f"{about}: corrected. {batch} in place of batch {move.replaced}. What was sent before counts no more."
     if not isinstance(action, TopK):
         return head
+    return _with_list(head, rows, action.order)
+
+
+def without_rows(payload: Mapping[str, Any], entities: Collection[tuple[date, str]]) -> dict[str, Any]:
+    """Return the content of a message of the kind `top_k` without the rows about some entities.
+
+    Args:
+        payload: the content.
+        entities: target day and `entity_id` of each.
+    """
+    run_date = date.fromisoformat(payload["run_date"])
+    kept = [
+        row
+        for row in payload["top"]
+        if (run_date + timedelta(days=row.get(HORIZON, 0)), row.get("entity_id")) not in entities
+    ]
+    if len(kept) == len(payload["top"]):
+        return {**payload}
+    head = payload["text"].partition("\n")[0]
+    text = storable(_with_list(head, kept, payload["order"])[:MAX_TEXT])
+    return {**payload, "text": text, "top": kept}
+
+
+def _with_list(head: str, rows: Sequence[Mapping[str, JsonValue]], order: str) -> str:
     lines = [
         f"{n}. " + ", ".join(f"{name} {_shown(value)}" for name, value in row.items() if name != "entity_id")
         for n, row in enumerate(rows[:SHOWN], 1)
     ]
     more = [f"… and {len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
-    return "\n".join([head, f"The {len(rows)} {action.order} scores:", *lines, *more])
+    return "\n".join([head, f"The {len(rows)} {order} scores:", *lines, *more])
 
 
 def _shown(value: JsonValue) -> str:

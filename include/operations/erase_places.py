@@ -23,7 +23,7 @@ from include.core.names import clean_table, features_table, quarantine_table, ra
 from include.core.personal import HashKey
 from include.core.project import Project
 from include.core.settings import Settings
-from include.io import apart, artifacts, postgres, storage
+from include.io import apart, artifacts, postgres, report_files, storage
 from include.io.erased_files import TableFiles
 from include.io.hash_key import read_hash_key
 from include.io.journal import export, read_journal
@@ -161,11 +161,16 @@ class ErasureJob:
         """Remove the persons, in an order in which each kill is made good by the next run."""
         layers, first = self.tables(), done.sequences[0]
         person, lines = self._with_entities(), self._lines()
+        known, reports = self._known_outcomes(), self._reports()
         derived = postgres.erasures.erase(
-            owner, self.project, self.models, person, first, self._known_outcomes(), lines, self._prepared(person)
+            owner, self.project, self.models, person, first, known, lines, self._prepared(person), reports
         )
         done.rows.update(derived)
         done.rows.update(self._remove_pages(lines))
+        for page in reports:
+            report_files.remove_report(self.settings, page)
+            done.rows["reports of periods"] += 1
+            log.info("removed: %s and its PDF; `cli report` makes them again", page)
         for table in layers.derived:
             self._remove_from(table, person, done, owner)
         for table in layers.feeds:
@@ -188,6 +193,7 @@ class ErasureJob:
             found.rows[table] += count
             if not count:
                 found.rows.update(Counter(f"the log of {table}" for _ in self.files.traces(table, self.person)))
+        found.rows["reports of periods"] += len(self._reports())
         found.left += [*self._left_in_stores(), *self._left_in_databases()]
         found.advice += self._advice()
 
@@ -274,6 +280,10 @@ class ErasureJob:
             path = artifacts.page_of(self.project.name, feed, day, delivery)
             removed["pages about deliveries"] += artifacts.remove(self.settings, path)
         return +removed
+
+    def _reports(self) -> list[str]:
+        """Return the pages of reports that have a hash of the persons, as a sentence about a slice may."""
+        return report_files.pages_having(self.settings, self.project.name, self.ever)
 
     def _prepared(self, person: Person) -> dict[tuple[date, str], list[int]]:
         """Return how many rows of features of each horizon the prepared days with rows of the persons will have."""

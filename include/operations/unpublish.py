@@ -10,7 +10,6 @@ from include.core.records import Unpublished
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.exports import export_published
-from include.io.postgres.readers_news import announce_publication
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +23,7 @@ def unpublish(model: Model, interval: Interval, settings: Settings, *, since: da
     deleted. The record's `rows` counts the changed days.
     """
     days = postgres.predictions.unpublish(settings, model, interval, since)
-    project = load_project(model.project)
-    announce_publication(settings, project, model.name)
-    export_published(settings, project, model, interval.days)
+    export_published(settings, load_project(model.project), model, interval.days)
     for day in days:
         now = "nothing is published now" if day.batch_id is None else f"batch {day.batch_id} is published again"
         log.info("%s %s: batch %s is undone, %s", model.name, day.day, day.undone, now)

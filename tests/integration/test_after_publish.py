@@ -1,11 +1,13 @@
 """`after_publish`: what reads the predictions hears of each change once, also if the step that made it was killed."""
 
 import json
+from datetime import date
 
 import pytest
 from pydantic import SecretStr
 
-from include.config.loading import load_project
+from include.config.loading import load_model, load_project
+from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io.outbox import send_due
@@ -30,7 +32,9 @@ def told() -> Project:
     return load_project("ferries").model_copy(update={"after_publish": ("nightly_power_bi",)})
 
 
-def test_each_change_of_what_readers_see_asks_once_for_a_refresh(settings: Settings, told: Project) -> None:
+def test_each_change_of_what_readers_see_asks_once_for_a_refresh(
+    settings: Settings, told: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from include.io import postgres
 
     def announce(project: Project = told) -> list[str]:
@@ -53,6 +57,12 @@ def test_each_change_of_what_readers_see_asks_once_for_a_refresh(settings: Setti
     )
     both = [first, "late_ferry: 2026-03-10 was unpublished"]
     assert announce() == both
+
+    monkeypatch.setattr("include.io.postgres.predictions.load_project", lambda _: told)
+    postgres.predictions.unpublish(settings, load_model("late_ferry"), Interval.of(date(2026, 3, 9)))
+    assert announce(load_project("ferries")) == [*both, "late_ferry: 2026-03-09 was unpublished"]  # no step follows
+    with postgres.connection.engine(settings).begin() as connection:
+        connection.exec_driver_sql("DELETE FROM messages WHERE payload ->> 'day' = '2026-03-09'")
 
     outbox = Outbox(SecretStr(settings.database_url.get_secret_value()))
     with receiving() as receiver:

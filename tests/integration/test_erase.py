@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 from uuid import uuid4
 
 import polars as pl
@@ -15,8 +17,11 @@ import yaml
 from deltalake import DeltaTable
 from pydantic import SecretStr
 
+from include.core.actions import TopK
 from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.interval import Interval
+from include.core.outbox import Message
+from include.core.periods import Period
 from include.core.personal import HashKey
 from include.core.project import Project
 from include.core.records import Alert, ScoredDay
@@ -24,8 +29,10 @@ from include.core.settings import Settings
 from include.io import exports, postgres
 from include.io.journal import restore
 from include.io.postgres import connection as product
+from include.io.postgres.messages import Outbox
 from include.io.postgres.predictions import batch_digest
 from include.io.postgres.training_summaries import TrainingSummary
+from include.io.report_files import report_path, write_report
 from include.io.tables import Scope, Tables
 from include.monitoring.skew import SkewCheck, label_digest
 from include.operations import erase as erasing
@@ -318,9 +325,10 @@ def publish_labels(project: Project, settings: Settings) -> None:
         probabilities=pl.lit('{"early": 0.05, "late": 0.75, "on time": 2e-1}'),
         reasons=pl.lit('{"base": -1.5, "rest": 1e-7, "top": [["wind", 0.25]]}'),
     )
+    lists = (TopK(to="crm", k=1000, max_age_days=100_000),)
     publish_scores(
         project,
-        small_model("late_ferry"),
+        small_model("late_ferry").model_copy(update={"actions": lists}),
         scores.lazy(),
         rows.select("day", "entity_id", *project.entity.public).lazy(),
         settings,
@@ -329,16 +337,42 @@ def publish_labels(project: Project, settings: Settings) -> None:
     )
 
 
+def lists_of_actions(settings: Settings) -> list[dict[str, Any]]:
+    with postgres.connection.engine(settings).connect() as connection:
+        return [*connection.scalars(sa.text("SELECT payload FROM messages WHERE kind = 'action' ORDER BY id"))]
+
+
 def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     project, settings = landed
     settings = settings.model_copy(update={"exports": f"{settings.tables}/exports"})
     exported = small_model("late_ferry").model_copy(update={"exports": "parquet"})
     monkeypatch.setattr(exports, "load_model", lambda _: exported)
     publish_labels(project, settings)
-    exports.export_published(settings, project, exported, FEW.days)
+    period, person = Period.containing("week", DAY), hashed(settings)
+    page, pdf, others = (
+        write_report(settings, report_path(project.name, each, ending), text.encode())
+        for each, ending, text in (
+            (period, "html", f"<p>vessel={person}</p>"), (period, "pdf", "packed"), (period.before, "html", "nobody")
+        )
+    )  # fmt: skip
+    content = {"text": "a week", "page": page, "attachment": {"name": "a.pdf", "content": "packed"}}
+    report = Message(key="report-1", kind="report", payload=content, subject="a week", run_id="r")
+    Outbox(settings.database_url).put(report)
     before = postgres.predictions.read_predictions(settings, "late_ferry", FEW)
+    theirs, lists = entity(settings, FERRY)["entity_id"].to_list(), lists_of_actions(settings)
+    assert {row["entity_id"] for each in lists for row in each["top"]} > {*theirs}
     done = erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
-    assert done.rows["predictions"] == len(FEW.days)
+    assert done.rows["predictions"] == done.rows["lists of actions"] == len(FEW.days)
+    for had, has in zip(lists, lists_of_actions(settings), strict=True):
+        assert has["top"] == [row for row in had["top"] if row["entity_id"] not in theirs]
+        assert len(has["top"]) == len(had["top"]) - 1
+        assert f"The {len(has['top'])} highest scores" in has["text"]
+        assert {**has, "top": had["top"], "text": had["text"]} == had
+    assert done.rows["reports of periods"] == 1
+    assert [Path(url2pathname(urlsplit(each).path)).exists() for each in (page, pdf, others)] == [False, False, True]
+    with postgres.connection.engine(settings).connect() as connection:
+        sent = connection.scalar(sa.text("SELECT payload FROM messages WHERE kind = 'report'"))
+    assert sent == {"text": "a week", "page": page}
     after = postgres.predictions.read_predictions(settings, "late_ferry", FEW)
     assert after.height == before.height - len(FEW.days)
     parts = after.partition_by("batch_id", as_dict=True).items()

@@ -441,6 +441,6 @@ def test_a_model_with_a_smaller_horizon_predicts_only_that(bikes: Bikes) -> None
     assert (done.rows, done.state) == (2 * OPEN, "published")
     newest = f"SELECT DISTINCT day FROM newest_predictions WHERE target_day = '{later(4)}'"
     assert bikes.select(newest) == [{"day": later(4)}]
-    postgres.predictions.unpublish(bikes.settings, "rentals", day)
+    postgres.predictions.unpublish(bikes.settings, bikes.model, day)
     [pointer] = postgres.predictions.read_pointers(bikes.settings, "rentals", day).iter_rows(named=True)
     assert (pointer["rows"], pointer["horizon_days"]) == (3 * OPEN, 2)

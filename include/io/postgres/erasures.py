@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from include.core.actions import KIND, without_rows
 from include.core.erasure import Person
 from include.core.errors import ActionRequiredError, LockTimeoutError, UnfinishedError
 from include.core.feeds import HORIZON
@@ -177,6 +178,7 @@ def count(
             project_entities(project).name: _count(connection, _of_entities(project, person)),
             "outcomes": _count(connection, _of_outcomes(project, person, known)),
             "performance_daily": _count(connection, _of_performance(models, person)),
+            "lists of actions": len(_lists(connection, models, person)),
             "training_summaries": _count(connection, (schema.training_summaries, _had_labels(person))),
             **{table.name: _count(connection, _of_texts(table, names, person)) for table, names in SCRUBBED.items()},
         }
@@ -192,6 +194,7 @@ def erase(
     known: Pairs,
     quality: Mapping[str, Collection[int]],
     prepared: Mapping[tuple[date, str], Sequence[int]],
+    reports: Collection[str] = (),
 ) -> dict[str, int]:
     """Remove the rows of a person in one transaction, and record it there; return how many of each table.
 
@@ -204,6 +207,7 @@ def erase(
         known: day and `entity_id` of the rows of feeds with outcomes that are the person's.
         quality: the lines of each delivery that are the person's: examples of them are removed.
         prepared: rows of features of each horizon, from 0, that prepared days (by day and data view) will have.
+        reports: URIs of pages of reports that have the person: the PDFs of these reports leave their messages.
     """
     found = count(settings, project, models, person, known)
     with engine(settings).begin() as connection:
@@ -219,6 +223,12 @@ def erase(
         _erase_outcomes(connection, project, person, known)
         connection.execute(sa.delete(performance_daily).where(_of_performance(models, person)[1]))
         _erase_examples(connection, project, quality)
+        for id_, payload in _lists(connection, models, person).items():
+            is_one = schema.messages.c.id == id_
+            connection.execute(sa.update(schema.messages).where(is_one).values(payload=payload))
+        content = schema.messages.c.payload
+        about = content["page"].astext.in_(list(reports)) & content.has_key("attachment")
+        connection.execute(sa.update(schema.messages).where(about).values(payload=content.delete_path(["attachment"])))
         training_summaries.forget_labels(connection, _digests(person))
         for table, names in SCRUBBED.items():
             if table.name in found:
@@ -279,6 +289,18 @@ def _of_outcomes(project: Project, person: Person, known: Pairs) -> Part:
 def _of_performance(models: Collection[str], person: Person) -> Part:
     table = performance_daily
     return table, table.c.model.in_(list(models)) & _has(table.c.slice_value, person.hashes)
+
+
+def _lists(connection: sa.Connection, models: Collection[str], person: Person) -> dict[int, dict[str, Any]]:
+    """Map each message of an action with rows of the person's entities to its content without them."""
+    if not person.entities:
+        return {}
+    m = schema.messages.c
+    lists = sa.select(m.id, m.payload).where(
+        m.kind == KIND, m.payload["model"].astext.in_(list(models)), m.payload.has_key("top")
+    )
+    left = {id_: (before, without_rows(before, person.entities)) for id_, before in connection.execute(lists)}
+    return {id_: after for id_, (before, after) in left.items() if after != before}
 
 
 def _digests(person: Person) -> list[str]:

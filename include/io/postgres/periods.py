@@ -386,7 +386,10 @@ def read_punctuality(settings: Settings, project: str, days: Interval) -> list[t
 
 
 def read_quality(settings: Settings, project: str, deliveries: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """Return rows, quarantined rows and broken expectations of each of these deliveries."""
+    """Return rows, quarantined rows and broken expectations of each of these deliveries.
+
+    A row that several expectations sent to quarantine counts once for each, but never more rows than there are.
+    """
     r = quality_results.c
     statement = (
         sa
@@ -400,7 +403,10 @@ def read_quality(settings: Settings, project: str, deliveries: Sequence[str]) ->
         .group_by(r.delivery_id)
     )
     with engine(settings).connect() as connection:
-        return {name: (int(rows), int(held), failed) for name, rows, held, failed in connection.execute(statement)}
+        return {
+            name: (int(rows), min(int(rows), int(held)), failed)
+            for name, rows, held, failed in connection.execute(statement)
+        }
 
 
 def read_step_costs(settings: Settings, project: str, days: Interval, currency: str | None) -> list[StepTotal]:

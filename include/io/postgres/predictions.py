@@ -12,6 +12,7 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.feeds import HORIZON
@@ -36,6 +37,7 @@ from include.io.postgres.connection import (
 )
 from include.io.postgres.migrations import entities as entity_tables
 from include.io.postgres.promotions import ChampionShift, rolled_back_from, select_champion_as_of, select_shifts
+from include.io.postgres.readers_news import put_news
 from include.io.postgres.schema import batches, models, predictions, publications, published
 
 
@@ -396,6 +398,7 @@ def unpublish(
             _point(connection, settings.run_id, model.name, day, back_to, newest, "unpublish")
             undone.append(UnpublishedDay(day=day, batch_id=back_to, undone=newest))
         put_actions(through(connection), model, {each.day for each in undone}, settings.run_id)
+        put_news(connection, load_project(model.project), model.name, settings.run_id)
     return undone
 
 

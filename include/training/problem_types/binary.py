@@ -49,6 +49,8 @@ class Binary(ProblemType):
 
     def quality(self, truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
         """Return log_loss, brier, base_rate and, when both outcomes occur, roc_auc."""
+        if not len(truth) or not ((truth == 0.0) | (truth == 1.0)).all():
+            raise ValueError("outcomes are known, and each is 0 or 1; at least one is needed")
         if not ((score >= 0.0) & (score <= 1.0)).all():
             raise ValueError("a score is no probability: each must be from 0 to 1")
         rate = float(truth.mean())

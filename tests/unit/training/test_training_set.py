@@ -309,6 +309,12 @@ def test_a_score_that_is_no_probability_has_no_metrics() -> None:
         get_problem_type("binary").metrics(np.array([0.0, 1.0]), np.array([0.2, np.nan]))
 
 
+@pytest.mark.parametrize("truth", [[0.0, np.nan], [0.0, 2.0], []])
+def test_outcomes_that_are_not_0_or_1_have_no_metrics(truth: list[float]) -> None:
+    with pytest.raises(ValueError, match="0 or 1"):
+        get_problem_type("binary").quality(np.array(truth), np.full(len(truth), 0.2))
+
+
 def test_metrics_of_a_regression_have_the_values_computed_by_hand() -> None:
     measured = get_problem_type("regression").metrics(np.array([0.0, 10.0, 20.0]), np.array([1.0, 10.0, 16.0]))
     assert measured == pytest.approx({
