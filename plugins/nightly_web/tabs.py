@@ -206,8 +206,8 @@ def _rollback(views: Views, model: str, version: str | None, zone: str | None) -
         Field(
             "from_day",
             "Past days from",
-            f"The first run date{f' ({zone})' if zone else ''} whose published scores change. If empty: only the newest "
-            "published one.",
+            f"The first run date{f' ({zone})' if zone else ''} whose published scores change. If empty: only the "
+            "newest published one.",
             "date",
         ),
     ]
