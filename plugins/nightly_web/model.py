@@ -278,7 +278,7 @@ def _promotions(promotions: Sequence[Row], zone: str | None) -> Part:
             row["by"],
             row["why"] + (" (forced)" if row["forced"] else ""),
             moment(row["created_at"], zone),
-            _report(row["report"], base),
+            report_links(row["report"], base),
         ]
         for row in promotions
     ]
@@ -287,18 +287,23 @@ def _promotions(promotions: Sequence[Row], zone: str | None) -> Part:
     return Part("promotions", "Promotion history", "The newest 50. The first row is the champion.", tables=[table])
 
 
-def _report(report: str | None, base: str | None) -> Any:
-    """Return links to the report, which MLflow sends as a file, and to its run; else where the report is."""
+def report_links(report: str | None, base: str | None) -> list[Any]:
+    """Return links to a training report, which MLflow sends as a file, and to its run.
+
+    Args:
+        report: where it is, as `runs:/<run>/<path>`.
+        base: the address of MLflow's pages; without it, only where the report is.
+    """
     if not report:
-        return "–"
-    run, _, path = report.removeprefix("runs:/").partition("/")
+        return []
     if not base:
         return [report]
+    run, _, path = report.removeprefix("runs:/").partition("/")
     of_run = Link("MLflow run", f"{base}/#/runs/{quote(run, safe='')}", airflow=True)
-    if not path or "databricks" in base:  # pages of Databricks send no file by this address
+    if "databricks" in base:  # its pages send no file by an address
         return [of_run]
     asked = urlencode({"path": path, "run_uuid": run})
-    return [Link("Report (a file)", f"{base}/get-artifact?{asked}", airflow=True), of_run]
+    return [Link("Report, a file", f"{base}/get-artifact?{asked}", airflow=True), of_run]
 
 
 def _shadow(views: Views, model: str, zone: str | None) -> Part:

@@ -85,12 +85,17 @@ def shown(views: Views, access: Access, link: Links, project: str, day: date) ->
         "about": f"What the run date {day} knew and published. Days and times: {zone or 'UTC'}.",
         "crumbs": [(project, link.project(project)), (str(day), "")],
     }
-    backfill = [("To run this day again", f"airflow dags backfill {project}_prepare -s {day} -e {day}")]
-    if row is None:
-        facts = [("State", "This run date is not prepared. Below is what a run would know now.")]
-        return Shown(
-            **head, facts=facts, actions=days, commands=backfill, parts=_not_prepared(views, project, day, zone, link)
+    backfill = [
+        (
+            "To prepare this day" if row is None else "To run this day again",
+            f"airflow dags backfill {project}_prepare -s {day} -e {day}",
         )
+    ]
+    if row is None:
+        parts = _not_prepared(views, project, day, zone, link)
+        now = " Below is what a run would know now." if parts else " No delivery for it was landed."
+        facts = [("State", f"This run date is not prepared.{now}")]
+        return Shown(**head, facts=facts, actions=days, commands=backfill, parts=parts)
     models = access.models(each["model"] for each in views.rows(MODELS, project=project))
     span = _span(project, day)
     known = views.rows(KNOWN, watermark=row["watermark"], as_of=row["as_of"], **span)
@@ -118,23 +123,27 @@ def _span(project: str, day: date) -> dict[str, Any]:
 
 
 def _not_prepared(views: Views, project: str, day: date, zone: str | None, link: Links) -> list[Part]:
-    """Return why a day may not be prepared: the newest deliveries, and what is wrong with them."""
-    known = views.rows(KNOWN, watermark=NEWEST, as_of=datetime.now(UTC), **_span(project, day))
-    chosen = {"project": project, "deliveries": [each["delivery_id"] for each in known]}
-    return [
-        _knew(views, known, chosen, zone, project, link),
-        _lacks(views, project, day),
-        _quality(views, chosen),
-        _quarantine(views, chosen),
-    ]
+    """Return why a day may not be prepared: what a run would know now, and what is wrong with it."""
+    known, chosen = _known_now(views, project, day)
+    if not known:
+        return []
+    return [_knew(views, known, chosen, zone, project, link), _quality(views, chosen), _quarantine(views, chosen)]
 
 
 def quality(views: Views, project: str, day: date) -> list[Part]:
-    """Return failed expectations and the quarantine of the deliveries that a run of a day knew, or would know now."""
-    row = views.row(PREPARED, project=project, day=day) or {"watermark": NEWEST, "as_of": datetime.now(UTC)}
+    """Return failed expectations and the quarantine of what a run of a day knew, or would know now."""
+    row = views.row(PREPARED, project=project, day=day)
+    if row is None:
+        _, chosen = _known_now(views, project, day)
+        return [_quality(views, chosen), _quarantine(views, chosen)]
     known = views.rows(KNOWN, watermark=row["watermark"], as_of=row["as_of"], **_span(project, day))
     chosen = {"project": project, "deliveries": [each["delivery_id"] for each in known]}
     return [_lacks(views, project, day), _quality(views, chosen), _quarantine(views, chosen)]
+
+
+def _known_now(views: Views, project: str, day: date) -> tuple[Sequence[Row], dict[str, Any]]:
+    known = views.rows(KNOWN, watermark=NEWEST, as_of=datetime.now(UTC), **_span(project, day))
+    return known, {"project": project, "deliveries": [each["delivery_id"] for each in known]}
 
 
 def _facts(row: Row, zone: str | None, project: str, link: Links) -> list[tuple[str, Any]]:
