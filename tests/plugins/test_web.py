@@ -81,6 +81,14 @@ def test_pages_have_nothing_of_other_dags(reader: Reader) -> None:
         assert refused.status_code == 403 and "You may not see the DAG" in refused.text, path
 
 
+def test_without_a_login_airflow_refuses_every_page(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader.client.app, "dependency_overrides", {})
+    for path in PATHS:
+        page = reader.get(path)
+        assert page.status_code == 401 and "Log in to Airflow" in page.text, path
+        assert "model_1_1" not in page.text.replace(path, "") and "Project 1" not in page.text, path
+
+
 def test_every_page_reads_well_aloud(reader: Reader) -> None:
     for path in PATHS:
         elements = Structure(reader.get(path).text).elements
