@@ -127,7 +127,7 @@ FROM {MODELS} CROSS JOIN {DAYS}
 INSERT INTO gate_results (gate_id, number, name, subject, measured, threshold, passed, sentence)
 SELECT md5({MODEL} || 'gate' || d.at::date)::uuid, c.n, (ARRAY['champion', 'dummy', 'leakage', 'slice'])[1 + c.n % 4],
     'log_loss', 0.4 + c.n / 100.0, 0.45, c.n <> 5 OR {DAY_NUMBER} % 45 = 0,
-    'log_loss is ' || (0.4 + c.n / 100.0) || '; at most 0.45 is allowed'
+    'log_loss is ' || round(0.4 + c.n / 100.0, 2) || '; at most 0.45 is allowed'
 FROM {MODELS} CROSS JOIN {DAYS} CROSS JOIN generate_series(1, 6) AS c(n) WHERE d.at::date > CAST(:last AS date) - 120
 """,
     f"""

@@ -87,8 +87,8 @@ def build() -> Any:
 
     @app.exception_handler(RequestValidationError)
     def not_understood(request: Request, error: RequestValidationError) -> HTMLResponse:
-        wrong = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
-        return refused(request, 422, "This address is wrong", f"What does not fit: {wrong}.")
+        wrong = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+        return refused(request, 422, "This address is wrong", f"What does not fit: {wrong}. Begin at the page Today.")
 
     @app.exception_handler(DatabaseError)
     def no_database(request: Request, error: DatabaseError) -> HTMLResponse:

@@ -57,7 +57,7 @@ def shown(views: Views, access: Access, link: Links, project: str, feed: str) ->
     head: dict[str, Any] = {
         "title": f"Feed {feed}",
         "about": f"Of the project {project}. Days and times: {zone or 'UTC'}.",
-        "crumbs": [(project, ""), (feed, "")],
+        "crumbs": [(project, link.project(project)), (feed, "")],
         "incidents": views.rows(INCIDENTS, **about),
     }
     if newest is None:
@@ -94,7 +94,7 @@ def _facts(views: Views, about: dict[str, Any], newest: date, link: Links) -> li
         ("Late, newest 28 run dates", f"{count(row['late'])} of {count(row['due'])} ({share(row['late_share'])})"),
         ("Late, 28 run dates before", share(row["late_share_before"])),
         ("Did not come in time for the run", number_of_days(row["missing"])),
-        ("Median delay of late ones", "–" if minutes is None else f"{minutes:.0f} min"),
+        ("Late by, median", "–" if minutes is None else f"{minutes:.0f} min"),
         ("Late last on", str(row["last_late_day"] or "–")),
     ]
 

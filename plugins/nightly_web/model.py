@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from markupsafe import Markup
 
@@ -12,7 +12,7 @@ from nightly_pages.charts import Axis, Bar, Event, Series, bars, lines, number
 from nightly_web.access import Access
 from nightly_web.database import Row, Views
 from nightly_web.shown import Part, Shown
-from nightly_web.words import CALIBRATION, LOSS, Link, Links, Table, count, moment, share
+from nightly_web.words import CALIBRATION, LOSS, REFERENCES, Link, Links, Table, count, moment, share
 
 WINDOWS = (30, 90, 365, 730)
 """Days of performance that a reader can choose."""
@@ -92,7 +92,9 @@ def shown(views: Views, access: Access, link: Links, model: str, days: int) -> S
     return Shown(
         title=title,
         about=f"Model {model}" + (f" of the project {project}. Days and times: {zone or 'UTC'}." if project else "."),
-        crumbs=[(title, "")],
+        crumbs=[(project, link.project(project)), (title, "")]
+        if project and access.project(project)
+        else [(title, "")],
         incidents=views.rows(INCIDENTS, model=model),
         facts=_facts(status, pending, zone, access, link),
         actions=[*actions, Link("Open in Airflow", link.dag(f"{model}_score"), airflow=True)],
@@ -119,10 +121,10 @@ def _facts(
     published: Any = Link(str(day), link.run_date(status["project"], day)) if seen else str(day or "not yet")
     return [
         ("Owner", status["owner"]),
-        ("Published", published),
+        ("Published run date", published),
         ("Rows", count(status["rows"])),
         ("Published at", moment(status["newest_published_at"], zone)),
-        ("Late", status["freshness"] or "not measured yet"),
+        ("Freshness", status["freshness"] or "not measured yet"),
         ("Champion", _champion(status)),
         ("Waits for a decision", "; ".join(waiting) or "no version"),
     ]
@@ -179,7 +181,7 @@ def _performance(
             events=events,
         )
     ]
-    ideal = [] if right is None else [Series("right", [(0, right), (days - 1, right)], guide=True)]
+    ideal = [] if right is None else [Series(f"right: {right:g}", [(0, right), (days - 1, right)], guide=True)]
     calibration = lines(
         f"{level} by day",
         f"{about[0].upper()}{about[1:]}" + ("; 0 is right." if right is not None else "."),
@@ -232,7 +234,7 @@ def _drift(views: Views, model: str) -> Part:
                     [
                         row["feature"],
                         row["role"],
-                        row["reference"],
+                        REFERENCES.get(row["reference"], row["reference"]),
                         number(row["strength"]),
                         number(row["psi"]),
                         share(row["missing"]),
@@ -252,15 +254,15 @@ def _gate(views: Views, model: str, zone: str | None) -> Part:
         [
             str(row["day"]),
             f"{row['model_version']}" + (f" ({row['semantic_version']})" if row["semantic_version"] else ""),
-            row["candidate"],
-            row["champion_version"],
             "passed" if row["passed"] else Markup('<b class="bad flag">✕ rejected</b>'),
             row["why_not"] or f"all {row['checks']} checks passed",
+            row["candidate"],
+            row["champion_version"],
             moment(row["decided_at"], zone),
         ]
         for row in views.rows(GATES, model=model)
     ]
-    heads = ("Trained for", "Version", "Candidate", "Champion then", "Gate", "Why", "Decided at")
+    heads = ("Trained for", "Version", "Gate", "Why", "Candidate", "Champion then", "Decided at")
     table = Table("Gate history", heads, rows, "The gate has not decided yet.")
     return Part(
         "gate", "Gate history", "The newest 20 decisions. The view gate_checks has every check.", tables=[table]
@@ -276,7 +278,7 @@ def _promotions(promotions: Sequence[Row], zone: str | None) -> Part:
             row["by"],
             row["why"] + (" (forced)" if row["forced"] else ""),
             moment(row["created_at"], zone),
-            _report(row["report"], base),
+            report_links(row["report"], base),
         ]
         for row in promotions
     ]
@@ -285,12 +287,23 @@ def _promotions(promotions: Sequence[Row], zone: str | None) -> Part:
     return Part("promotions", "Promotion history", "The newest 50. The first row is the champion.", tables=[table])
 
 
-def _report(report: str | None, base: str | None) -> Any:
-    """Return a link to the MLflow run that has the report; without MLflow's address, where the report is."""
+def report_links(report: str | None, base: str | None) -> list[Any]:
+    """Return links to a training report, which MLflow sends as a file, and to its run.
+
+    Args:
+        report: where it is, as `runs:/<run>/<path>`.
+        base: the address of MLflow's pages; without it, only where the report is.
+    """
     if not report:
-        return "–"
-    run = report.removeprefix("runs:/").split("/", 1)[0]
-    return Link("in MLflow", f"{base}/#/runs/{quote(run, safe='')}", airflow=True) if base else [report]
+        return []
+    if not base:
+        return [report]
+    run, _, path = report.removeprefix("runs:/").partition("/")
+    of_run = Link("MLflow run", f"{base}/#/runs/{quote(run, safe='')}", airflow=True)
+    if "databricks" in base:  # its pages send no file by an address
+        return [of_run]
+    asked = urlencode({"path": path, "run_uuid": run})
+    return [Link("Report, a file", f"{base}/get-artifact?{asked}", airflow=True), of_run]
 
 
 def _shadow(views: Views, model: str, zone: str | None) -> Part:

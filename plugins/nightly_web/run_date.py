@@ -2,17 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from nightly_pages.charts import number
 from nightly_web.access import Access
 from nightly_web.database import Row, Views
 from nightly_web.shown import Part, Shown
-from nightly_web.words import Link, Links, Table, count, listed, moment, size
+from nightly_web.words import HOW_PUBLISHED, REFERENCES, Link, Links, Table, count, listed, moment, size
 
 LOOK_BACK = 35
 """Days of deliveries before a run date that the page looks at."""
+
+NEWEST = 2**62
+"""A journal entry after all others."""
 
 PREPARED = """
 SELECT * FROM prepared_day_status WHERE project = :project AND day = :day
@@ -79,15 +82,22 @@ def shown(views: Views, access: Access, link: Links, project: str, day: date) ->
     ]
     head: dict[str, Any] = {
         "title": f"{project}, {day}",
-        "about": f"What the run date {day} knew and published. Times: {zone or 'UTC'}.",
-        "crumbs": [(project, ""), (str(day), "")],
+        "about": f"What the run date {day} knew and published. Days and times: {zone or 'UTC'}.",
+        "crumbs": [(project, link.project(project)), (str(day), "")],
     }
-    backfill = [("To run this day again", f"airflow dags backfill {project}_prepare -s {day} -e {day}")]
+    backfill = [
+        (
+            "To prepare this day" if row is None else "To run this day again",
+            f"airflow dags backfill {project}_prepare -s {day} -e {day}",
+        )
+    ]
     if row is None:
-        facts = [("State", "This run date is not prepared.")]
-        return Shown(**head, facts=facts, actions=days, commands=backfill)
+        parts = _not_prepared(views, project, day, zone, link)
+        now = " Below is what a run would know now." if parts else " No delivery for it was landed."
+        facts = [("State", f"This run date is not prepared.{now}")]
+        return Shown(**head, facts=facts, actions=days, commands=backfill, parts=parts)
     models = access.models(each["model"] for each in views.rows(MODELS, project=project))
-    span = {"project": project, "first": day - timedelta(days=LOOK_BACK), "last": day + timedelta(days=1)}
+    span = _span(project, day)
     known = views.rows(KNOWN, watermark=row["watermark"], as_of=row["as_of"], **span)
     chosen = {"project": project, "deliveries": [each["delivery_id"] for each in known]}
     outdated = ("To see what is out of date", f"python -m include.cli outdated --project {project}")
@@ -106,6 +116,34 @@ def shown(views: Views, access: Access, link: Links, project: str, day: date) ->
             _since(views, row, span, zone),
         ],
     )
+
+
+def _span(project: str, day: date) -> dict[str, Any]:
+    return {"project": project, "first": day - timedelta(days=LOOK_BACK), "last": day + timedelta(days=1)}
+
+
+def _not_prepared(views: Views, project: str, day: date, zone: str | None, link: Links) -> list[Part]:
+    """Return why a day may not be prepared: what a run would know now, and what is wrong with it."""
+    known, chosen = _known_now(views, project, day)
+    if not known:
+        return []
+    return [_knew(views, known, chosen, zone, project, link), _quality(views, chosen), _quarantine(views, chosen)]
+
+
+def quality(views: Views, project: str, day: date) -> list[Part]:
+    """Return failed expectations and the quarantine of what a run of a day knew, or would know now."""
+    row = views.row(PREPARED, project=project, day=day)
+    if row is None:
+        _, chosen = _known_now(views, project, day)
+        return [_quality(views, chosen), _quarantine(views, chosen)]
+    known = views.rows(KNOWN, watermark=row["watermark"], as_of=row["as_of"], **_span(project, day))
+    chosen = {"project": project, "deliveries": [each["delivery_id"] for each in known]}
+    return [_lacks(views, project, day), _quality(views, chosen), _quarantine(views, chosen)]
+
+
+def _known_now(views: Views, project: str, day: date) -> tuple[Sequence[Row], dict[str, Any]]:
+    known = views.rows(KNOWN, watermark=NEWEST, as_of=datetime.now(UTC), **_span(project, day))
+    return known, {"project": project, "deliveries": [each["delivery_id"] for each in known]}
 
 
 def _facts(row: Row, zone: str | None, project: str, link: Links) -> list[tuple[str, Any]]:
@@ -131,9 +169,9 @@ def _knew(
     rows = []
     for each in known:
         verdict = verdicts.get(each["delivery_id"])
-        quality = checks[each["delivery_id"]]
+        checked = checks[each["delivery_id"]]
         state = f"{verdict['verdict']}" + (f": {verdict['why']}" if verdict["why"] else "") if verdict else "–"
-        of = f"{count(quality['failed'])} of {count(quality['checks'])} failed" if quality else "not validated"
+        of = f"{count(checked['failed'])} of {count(checked['checks'])}" if checked else "not validated"
         rows.append([
             Link(each["feed"], link.feed(project, each["feed"])),
             str(each["day"]),
@@ -144,7 +182,7 @@ def _knew(
             state,
             of,
         ])
-    heads = ("Feed", "Day", "Delivery", "Rows", "Size", "Counts from", "State now", "Expectations")
+    heads = ("Feed", "Day", "Delivery", "Rows", "Size", "Counts from", "State now", "Expectations failed")
     table = Table("Deliveries", heads, rows, "This run date knew no delivery of the last weeks.", (3, 4))
     about = "The newest three deliveries of each feed that its run could know, from the journal."
     return Part("knew", "What the run knew", about, tables=[table])
@@ -205,7 +243,7 @@ def _features(views: Views, models: Sequence[str], day: date, link: Links) -> Pa
         [
             row["feature"],
             Link(row["model"], link.model(row["model"]) + "#drift"),
-            row["reference"],
+            REFERENCES.get(row["reference"], row["reference"]),
             number(row["strength"]),
             "▲ large" if row["strength"] >= 1 else "",
         ]
@@ -222,7 +260,7 @@ def _published(views: Views, models: Sequence[str], day: date, zone: str | None,
             Link(row["model"], link.model(row["model"])),
             row["model_version"] or "nothing is published any more",
             count(row["rows"]),
-            row["mode"] + (f", after version {row['replaced_version']}" if row["replaced_version"] else ""),
+            _how(row),
             moment(row["published_at"], zone),
             "by hand" if row["run_id"] == "by-hand" else row["run_id"],
         ]
@@ -231,6 +269,11 @@ def _published(views: Views, models: Sequence[str], day: date, zone: str | None,
     heads = ("Model", "Version", "Rows", "How", "Published at", "Run")
     table = Table("Predictions", heads, rows, "Nothing is published for this run date.", (2,))
     return Part("predictions", "Predictions", "Every change of what readers see of this day.", tables=[table])
+
+
+def _how(row: Row) -> str:
+    how = HOW_PUBLISHED.get(row["mode"]) or str(row["mode"])
+    return how + (f", after version {row['replaced_version']}" if row["replaced_version"] else "")
 
 
 def _since(views: Views, row: Row, span: dict[str, Any], zone: str | None) -> Part:

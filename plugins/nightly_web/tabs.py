@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nightly_web import today
+from markupsafe import Markup
+
+from nightly_web import run_date, today
 from nightly_web.access import OF_MODEL, OF_PROJECT, Access
 from nightly_web.database import Row, Views
 from nightly_web.shown import Part, Shown
@@ -18,6 +20,9 @@ FEEDS = "SELECT feed FROM supplier_punctuality WHERE project = :project ORDER BY
 VERSIONS = """
 SELECT DISTINCT ON (model_version) model_version, semantic_version, from_day FROM promotion_history
 WHERE model = :model ORDER BY model_version DESC, id DESC LIMIT 20
+"""
+ZONE = """
+SELECT p.timezone FROM model_status m JOIN project_status p ON p.project = m.project WHERE m.model = :model
 """
 
 
@@ -42,17 +47,19 @@ def _name(dag_id: str, kinds: Sequence[str]) -> str | None:
 def _model(row: dict[str, Any], group: dict[str, Any], link: Links) -> Shown:
     coming = row["next"]
     good = f"{row['metric']} {row['value']} on {row['measured_day']}" if row["metric"] else "no outcomes yet"
+    good += f"; {row['estimated']}" if row["estimated"] else ""
     return Shown(
         row["title"],
         f"Model {row['model']} of the project {row['project'] if 'project' in row else group['project']}.",
-        crumbs=[(row["title"], row["href"])],
+        crumbs=[(row["title"], "")],
         incidents=row["incidents"],
         facts=[
             ("Published", f"{row['day']}, {row['rows']} rows" if row["day"] else "not yet"),
+            ("Published at", ", ".join(filter(None, (row["published_at"], row["latency"])))),
             ("Late", row["late"] or row["freshness"] or "not measured yet"),
             ("Champion", row["champion"]),
-            ("How good", good),
-            ("How good, 60 days", row["spark"] or "–"),
+            ("Loss (less is better)", good),
+            ("Loss, 60 days", row["spark"] or "–"),
             ("Next", coming.sentence),
         ],
         actions=[
@@ -66,11 +73,12 @@ def _model(row: dict[str, Any], group: dict[str, Any], link: Links) -> Shown:
 def _project(views: Views, group: dict[str, Any], link: Links) -> Shown:
     feeds = [row["feed"] for row in views.rows(FEEDS, project=group["project"])]
     rows = [
-        [Link(row["title"], row["href"]), str(row["day"] or "–"), row["rows"], row["late"], row["next"].sentence]
+        [Link(row["title"], row["href"]), str(row["day"] or "–"), row["rows"], _late(row), row["next"].sentence]
         for row in group["models"]
     ]
     return Shown(
         group["title"],
+        f"Project {group['project']}. Days and times: {group['zone'] or 'UTC'}.",
         crumbs=[(group["title"], "")],
         incidents=group["incidents"],
         facts=[
@@ -83,10 +91,17 @@ def _project(views: Views, group: dict[str, Any], link: Links) -> Shown:
             Part(
                 "models",
                 "Models",
-                tables=[Table("Models", ("Model", "Published", "Rows", "Late", "Next"), rows, "None yet.", (2,))],
+                tables=[
+                    Table("Models", ("Model", "Published run date", "Rows", "Late", "Next"), rows, "None yet.", (2,))
+                ],
             )
         ],
     )
+
+
+def _late(row: dict[str, Any]) -> Any:
+    late = row["late"] or row["freshness"] or "not measured yet"
+    return Markup('<b class="warn flag">▲ {}</b>').format(late) if row["late"] not in ("", "on time") else late
 
 
 def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, task_id: str | None) -> Shown:
@@ -119,13 +134,15 @@ def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, 
         for row in steps
     ]
     heads = ("Step", "State", "Rows", "Took", "Model version", "Table version", "Ended at")
+    validated = seen and model is None and any(row["step"] == "validate" for row in steps)
+    checked = run_date.quality(views, owner, days[-1]) if validated else []
     return Shown(
         f"{task_id} of {dag_id}" if task_id else dag_id,
-        run_id,
+        f"Run {run_id}. Days and times: {zone or 'UTC'}.",
         facts=[("Run date" if days[0] == days[-1] else "First run date", first)]
         + ([] if days[0] == days[-1] else [("Last run date", last)]),
         actions=[Link("Open the page of the model", link.model(model))] if model and access.model(model) else [],
-        parts=[Part("steps", "Steps", tables=[Table("Steps", heads, rows, "", (2, 3, 4, 5))])],
+        parts=[Part("steps", "Steps", tables=[Table("Steps", heads, rows, "", (2, 3, 4, 5))]), *checked],
     )
 
 
@@ -162,7 +179,7 @@ def form(
             if rollback
             else "Starts the question about the version. Its task waits until you approve or decline it in Airflow."
         ),
-        "fields": _rollback(views, model, version) if rollback else _approve(version),
+        "fields": _rollback(views, model, version, _zone(views, model)) if rollback else _approve(version),
         "dag_id": dag_id,
         "may_start": may_start,
         "api": f"{link.airflow}/api/v2/dags/{dag_id}/dagRuns",
@@ -171,12 +188,17 @@ def form(
     }
 
 
-def _rollback(views: Views, model: str, version: str | None) -> list[Field]:
+def _zone(views: Views, model: str) -> str | None:
+    row = views.row(ZONE, model=model)
+    return row["timezone"] if row else None
+
+
+def _rollback(views: Views, model: str, version: str | None, zone: str | None) -> list[Field]:
     known = [
         (str(row["model_version"]), f"version {row['model_version']}, champion from {row['from_day']}")
         for row in views.rows(VERSIONS, model=model)
     ]
-    choices = [("previous", "previous: the champion before the champion of now"), *known]
+    choices = [("previous", "previous: the last champion"), *known]
     chosen = version if version in dict(choices) else "previous"
     return [
         Field("version", "Back to version", "", "select", chosen or "", True, choices),
@@ -184,7 +206,8 @@ def _rollback(views: Views, model: str, version: str | None) -> list[Field]:
         Field(
             "from_day",
             "Past days from",
-            "The first day whose published scores change. If empty: the newest published day.",
+            f"The first run date{f' ({zone})' if zone else ''} whose published scores change. If empty: only the "
+            "newest published one.",
             "date",
         ),
     ]

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from markupsafe import Markup
@@ -11,26 +11,37 @@ from markupsafe import Markup
 from nightly_pages.charts import number, trend
 from nightly_web.access import Access
 from nightly_web.database import Row, Views
-from nightly_web.words import LOSS, Links, count, moment, plural, today_in
+from nightly_web.words import LOSS, Links, count, duration, moment, plural, today_in
 
 DAYS = 60
 """Days of the small line."""
+
+RECENT = 30
+"""The most days that the page says a prepared day is ago; older ones are past days that were simulated."""
 
 PROJECTS = """
 SELECT project, title, timezone, newest_prepared_day AS day, rows, left_out, prepared_at FROM project_status
 """
 MODELS = """
 SELECT s.model, s.project, s.title, s.problem_type, s.champion_version, s.champion_since, s.newest_published_day AS day,
-    s.newest_published_at, s.scores_late, s.freshness, p.rows
+    s.newest_published_at, s.scores_late, s.freshness, p.rows, l.seconds, l.reconstructed
 FROM model_status s LEFT JOIN LATERAL (
     SELECT rows FROM publication_history WHERE model = s.model AND day = s.newest_published_day ORDER BY id DESC LIMIT 1
 ) p ON true
+LEFT JOIN LATERAL (
+    SELECT seconds, reconstructed FROM latency WHERE model = s.model AND day = s.newest_published_day LIMIT 1
+) l ON true
 WHERE s.model = ANY(:models) ORDER BY s.project, s.model
 """
 HOW_GOOD = """
 SELECT model, day, value FROM model_performance
 WHERE model = ANY(:models) AND slice = 'all' AND slice_value = 'all' AND metric = ANY(:metrics)
     AND day > :since ORDER BY model, day, measured_at
+"""
+ESTIMATED = """
+SELECT DISTINCT ON (model) model, day, metric, estimated FROM estimated_performance
+WHERE model = ANY(:models) AND metric = ANY(:metrics) AND day > :since AND estimated IS NOT NULL
+ORDER BY model, day DESC
 """
 INCIDENTS = """
 SELECT incident, state, severity, project, subject, models, what, command, runbook FROM incidents
@@ -72,6 +83,7 @@ def values(views: Views, access: Access, link: Links) -> dict[str, Any]:
     semantic = {row["model"]: row["semantic_version"] for row in views.rows(SEMANTIC, models=models)}
     incidents = [row for row in views.rows(INCIDENTS) if _is_visible(row, access)]
     first = [_never_published(model, pending) for model in models if model not in {row["model"] for row in found}]
+    zones_of = {zone for name, zone in zones.items() if name in projects}
     groups: dict[str, list[dict[str, Any]]] = {name: [] for name in sorted(projects)}
     for row in [*found, *first]:
         zone = zones.get(row["project"])
@@ -84,6 +96,7 @@ def values(views: Views, access: Access, link: Links) -> dict[str, Any]:
             "href": link.model(row["model"]),
             "day": row["day"],
             "published_at": moment(row["newest_published_at"], zone),
+            "latency": _latency(row),
             "rows": count(row["rows"]),
             "late": _late(row, prepared),
             "freshness": row["freshness"] or "",
@@ -101,11 +114,18 @@ def values(views: Views, access: Access, link: Links) -> dict[str, Any]:
         ],
         "others": [row for row in incidents if not row["project"]],
         "totals": _totals(groups, incidents),
+        "now": moment(datetime.now(UTC), min(zones_of) if len(zones_of) == 1 else None),
         "zones": sorted({zone for name, zone in zones.items() if name in groups}),
     }
 
 
-NOTHING_MEASURED: Mapping[str, Any] = {"spark": Markup(""), "value": "–", "metric": "", "measured_day": None}
+NOTHING_MEASURED: Mapping[str, Any] = {
+    "spark": Markup(""),
+    "value": "–",
+    "metric": "",
+    "measured_day": None,
+    "estimated": "",
+}
 
 
 def _how_good(views: Views, found: Sequence[Row], newest: date) -> dict[str, Mapping[str, Any]]:
@@ -116,6 +136,8 @@ def _how_good(views: Views, found: Sequence[Row], newest: date) -> dict[str, Map
     for row in views.rows(HOW_GOOD, models=list(metric), metrics=metrics, since=since):
         by_model[row["model"]][row["day"]] = row["value"]
     days = [since + timedelta(days=n + 1) for n in range(DAYS)]
+    asked = {"models": list(metric), "metrics": metrics, "since": since}
+    estimates = {(row["model"], row["metric"]): row for row in views.rows(ESTIMATED, **asked)}
     shown: dict[str, Mapping[str, Any]] = {}
     for model, measured in by_model.items():
         named = metric[model]
@@ -130,10 +152,25 @@ def _how_good(views: Views, found: Sequence[Row], newest: date) -> dict[str, Map
         shown[model] = {
             "spark": trend(about, [known.get(day) for day in days]),
             "value": number(known[last]),
-            "metric": named[0],
+            "metric": named[1].split(",")[0],
             "measured_day": last,
+            "estimated": _estimated(estimates.get((model, named[0])), last),
         }
     return shown
+
+
+def _estimated(row: Row | None, measured: date) -> str:
+    """Return what the newest day will be if its scores are right, where outcomes are not known yet."""
+    if row is None or row["day"] <= measured:
+        return ""
+    return f"estimated {number(row['estimated'])} on {row['day']}"
+
+
+def _latency(row: Row) -> str:
+    """Return how long the predictions took (docs/latency.md); nothing for a day that was run later."""
+    if row["seconds"] is None or row["reconstructed"]:
+        return ""
+    return f"latency {duration(max(0.0, row['seconds']))}"
 
 
 def _never_published(model: str, pending: Mapping[str, Sequence[Row]]) -> Row:
@@ -145,6 +182,7 @@ def _never_published(model: str, pending: Mapping[str, Sequence[Row]]) -> Row:
         "newest_published_at",
         "scores_late",
         "rows",
+        "seconds",
     ))
     return {**empty, "model": model, "project": "", "title": model, "freshness": "It has not published yet."}
 
@@ -198,20 +236,33 @@ def _next(row: Row, prepared: date | None, incidents: Sequence[Row], pending: Se
 
 def _project(name: str, row: Row | None, incidents: Sequence[Row], zone: str | None, link: Links) -> dict[str, Any]:
     own = [each for each in incidents if each["project"] == name and not each["models"]]
-    shown: dict[str, Any] = {"project": name, "title": name or "Not published yet", "incidents": own, "zone": zone}
+    shown: dict[str, Any] = {
+        "project": name,
+        "title": name or "Not published yet",
+        "incidents": own,
+        "zone": zone,
+        "page": "",
+    }
     if row is None:
         return {**shown, "day": None, "seen": False}
     return {
         **shown,
         "title": row["title"],
         "seen": True,
+        "page": link.project(name),
         "day": row["day"],
         "href": link.run_date(name, row["day"]) if row["day"] else "",
         "rows": count(row["rows"]),
         "left_out": row["left_out"],
         "prepared_at": moment(row["prepared_at"], zone),
-        "behind": (today_in(zone) - row["day"]).days if row["day"] else None,
+        "ago": _ago(row["day"], zone),
     }
+
+
+def _ago(day: date | None, zone: str | None) -> str:
+    """Return how old a day is; nothing for past days that are simulated, and for a day to come."""
+    days = (today_in(zone) - day).days if day else -1
+    return {0: "today", 1: "yesterday"}.get(days, f"{days} days ago") if 0 <= days <= RECENT else ""
 
 
 def _totals(groups: Mapping[str, Sequence[Mapping[str, Any]]], incidents: Sequence[Row]) -> str:

@@ -26,6 +26,16 @@ CALIBRATION = {
 }
 """The figure that says whether the level of the predictions is right: its name, in words, and what is right."""
 
+REFERENCES = {"weeks": "same weekdays, 4 weeks before", "training": "training data of the version"}
+"""What drift is measured against, in words, by its name in the view."""
+
+HOW_PUBLISHED = {
+    "replace": "the batch of the day",
+    "missing": "only rows that were missing",
+    "unpublish": "back to the batch before",
+}
+"""How a publication changed what readers see, by its mode in the view."""
+
 
 @dataclass(frozen=True)
 class Links:
@@ -45,6 +55,10 @@ class Links:
     def model(self, model: str, **asked: Any) -> str:
         """Return the address of the page of a model."""
         return _address(f"{self.pages}/model/{_part(model)}", asked)
+
+    def project(self, project: str) -> str:
+        """Return the address of the page of a project: that of the tab of its DAG `<project>_prepare`."""
+        return _address(f"{self.pages}/dag", {"dag_id": f"{project}_prepare"})
 
     def run_date(self, project: str, day: date) -> str:
         """Return the address of the page of a run date."""

@@ -81,6 +81,14 @@ def test_pages_have_nothing_of_other_dags(reader: Reader) -> None:
         assert refused.status_code == 403 and "You may not see the DAG" in refused.text, path
 
 
+def test_without_a_login_airflow_refuses_every_page(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader.client.app, "dependency_overrides", {})
+    for path in PATHS:
+        page = reader.get(path)
+        assert page.status_code == 401 and "Log in to Airflow" in page.text, path
+        assert "model_1_1" not in page.text.replace(path, "") and "Project 1" not in page.text, path
+
+
 def test_every_page_reads_well_aloud(reader: Reader) -> None:
     for path in PATHS:
         elements = Structure(reader.get(path).text).elements
@@ -111,6 +119,39 @@ def test_a_day_and_a_feed_without_rows_say_so(reader: Reader) -> None:
     assert "No delivery of this feed was landed yet." in reader.get("/feed/project_1/unknown").text
     assert reader.get("/day/project_1/yesterday").status_code == 422
     assert "There is nothing to show." in reader.get("/", set()).text
+
+
+def test_a_day_that_is_not_prepared_shows_what_is_wrong_with_its_deliveries(reader: Reader) -> None:
+    page = reader.get("/day/project_1/2026-11-30").text
+    assert "Below is what a run would know now." in page and "orders/2026-11-29.csv" in page
+    assert "column_values_to_be_between" in page and "What it went on without" not in page
+
+
+def test_the_page_of_a_run_that_validates_has_its_failed_expectations(reader: Reader) -> None:
+    run = "run_id=scheduled__2026-11-25T03:00:00%2B00:00"
+    asked = f"/run?dag_id=project_1_prepare&{run}&task_id="
+    assert "Failed expectations" in reader.get(f"{asked}validate").text
+    assert "Failed expectations" not in reader.get(f"{asked}land").text
+
+
+def test_today_says_how_long_it_took_and_opens_the_feeds(reader: Reader) -> None:
+    page = reader.get("/").text
+    assert "latency 9 min" in page and "/dag?dag_id=project_1_prepare" in page
+
+
+def test_a_training_report_is_linked_as_a_file_where_mlflow_serves_it() -> None:
+    from nightly_web.model import report_links
+
+    report, run = report_links("runs:/0ab/report/g 1.html", "http://mlflow")
+    assert (report.href, run.href) == (
+        "http://mlflow/get-artifact?path=report%2Fg+1.html&run_uuid=0ab",
+        "http://mlflow/#/runs/0ab",
+    )
+    assert [each.text for each in report_links("runs:/0ab/report/g.html", "https://x.azuredatabricks.net/ml")] == [
+        "MLflow run"
+    ]
+    assert report_links("runs:/0ab/report/g.html", None) == ["runs:/0ab/report/g.html"]
+    assert report_links(None, "http://mlflow") == []
 
 
 def test_without_the_database_a_page_says_what_to_do(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
