@@ -7,7 +7,7 @@ from nightly_pages.charts import Axis, Series, lines
 from nightly_web.access import Access
 from nightly_web.database import Views
 from nightly_web.run_date import quarantine
-from nightly_web.shown import Part, Shown
+from nightly_web.shown import Page, Section
 from nightly_web.words import Link, Links, Table, count, listed, moment, number_of_days, share
 
 DAYS = 90
@@ -48,7 +48,7 @@ WHERE state <> 'recovered' AND project = :project AND subject = :feed ORDER BY i
 """
 
 
-def shown(views: Views, access: Access, link: Links, project: str, feed: str) -> Shown:
+def shown(views: Views, access: Access, link: Links, project: str, feed: str) -> Page:
     """Return the page of a feed of a project that the user may see."""
     access.require_project(project)
     zone = views.zones().get(project)
@@ -61,16 +61,16 @@ def shown(views: Views, access: Access, link: Links, project: str, feed: str) ->
         "incidents": views.rows(INCIDENTS, **about),
     }
     if newest is None:
-        return Shown(**head, facts=[("State", "No delivery of this feed was landed yet.")])
+        return Page(**head, facts=[("State", "No delivery of this feed was landed yet.")])
     span = {**about, "first": newest - timedelta(days=DAYS - 1), "last": newest + timedelta(days=1)}
-    return Shown(
+    return Page(
         **head,
         facts=_facts(views, about, newest, link),
         parts=[
             _punctuality(views, span, zone),
             _volume(views, span),
             _failed(views, span),
-            Part(
+            Section(
                 "quarantine",
                 "Quarantine",
                 "The newest 20, with examples: row number, key and public values. Personal values are never shown.",
@@ -105,7 +105,7 @@ def _axis(span: dict[str, Any]) -> tuple[Axis, dict[date, int]]:
     return axis, {day: n for n, day in enumerate(days)}
 
 
-def _punctuality(views: Views, span: dict[str, Any], zone: str | None) -> Part:
+def _punctuality(views: Views, span: dict[str, Any], zone: str | None) -> Section:
     rows = views.rows(BY_DAY, **span)
     axis, place = _axis(span)
     arrived = [(place[row["day"]], row["minutes_after_due"]) for row in rows if row["minutes_after_due"] is not None]
@@ -126,19 +126,19 @@ def _punctuality(views: Views, span: dict[str, Any], zone: str | None) -> Part:
         if row["late"]
     ]
     table = Table("Late", ("Run date", "Due at", "Came at"), late[:20], "No delivery was late.")
-    return Part("punctuality", "Punctuality", "", [chart] if rows else [], [table])
+    return Section("punctuality", "Punctuality", "", [chart] if rows else [], [table])
 
 
-def _volume(views: Views, span: dict[str, Any]) -> Part:
+def _volume(views: Views, span: dict[str, Any]) -> Section:
     rows = views.rows(VOLUME, **span)
     axis, place = _axis(span)
     points = [(place[row["day"]], float(row["rows"])) for row in rows if row["rows"] is not None]
     about = "Rows of the newest version of each delivery."
     chart = lines("Rows by day", about, axis, Axis("rows", low=0), [Series("rows", points)])
-    return Part("volume", "Volume", "", [chart])
+    return Section("volume", "Volume", "", [chart])
 
 
-def _failed(views: Views, span: dict[str, Any]) -> Part:
+def _failed(views: Views, span: dict[str, Any]) -> Section:
     rows = [
         [
             row["expectation"],
@@ -152,20 +152,20 @@ def _failed(views: Views, span: dict[str, Any]) -> Part:
     ]
     heads = ("Expectation", "Column", "Severity", "Times", "Last on", "Rows")
     table = Table("Failed expectations", heads, rows, f"Every expectation was met in {DAYS} days.", (3, 5))
-    return Part("failed", "Failed expectations", f"In the newest {DAYS} days.", tables=[table])
+    return Section("failed", "Failed expectations", f"In the newest {DAYS} days.", tables=[table])
 
 
-def _refused(views: Views, about: dict[str, Any], zone: str | None) -> Part:
+def _refused(views: Views, about: dict[str, Any], zone: str | None) -> Section:
     rows = [[str(row["day"]), row["observed"], moment(row["checked_at"], zone)] for row in views.rows(REFUSED, **about)]
     table = Table("Refused files", ("Day", "Why", "Read at"), rows, "No file is refused.")
-    return Part("refused", "Refused files", "", tables=[table])
+    return Section("refused", "Refused files", "", tables=[table])
 
 
-def _schema(views: Views, about: dict[str, Any], zone: str | None) -> Part:
+def _schema(views: Views, about: dict[str, Any], zone: str | None) -> Section:
     rows = [
         [str(row["day"]), listed(row["other_columns"]), [row["delivery_id"]], moment(row["recorded_at"], zone)]
         for row in views.rows(SCHEMA, **about)
     ]
     heads = ("Day", "Columns that differ from the declared ones", "Delivery", "Landed at")
     table = Table("Schema history", heads, rows, "Every delivery had the declared columns.")
-    return Part("schema", "Schema history", "", tables=[table])
+    return Section("schema", "Schema history", "", tables=[table])

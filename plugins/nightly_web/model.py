@@ -11,7 +11,7 @@ from nightly_links import ui_url
 from nightly_pages.charts import Axis, Bar, Event, Series, bars, lines, number
 from nightly_web.access import Access
 from nightly_web.database import Row, Views
-from nightly_web.shown import Part, Shown
+from nightly_web.shown import Page, Section
 from nightly_web.words import CALIBRATION, LOSS, REFERENCES, Link, Links, Table, count, moment, share
 
 WINDOWS = (30, 90, 365, 730)
@@ -71,7 +71,7 @@ SELECT model_version, expires_at, why FROM (
 """
 
 
-def shown(views: Views, access: Access, link: Links, model: str, days: int) -> Shown:
+def shown(views: Views, access: Access, link: Links, model: str, days: int) -> Page:
     """Return the page of a model that the user may see."""
     access.require_model(model)
     status = views.row(STATUS, model=model)
@@ -89,7 +89,7 @@ def shown(views: Views, access: Access, link: Links, model: str, days: int) -> S
     ]
     if len(promotions) > 1:
         actions.append(Link("Roll back", link.form(f"{model}_rollback", version="previous")))
-    return Shown(
+    return Page(
         title=title,
         about=f"Model {model}" + (f" of the project {project}. Days and times: {zone or 'UTC'}." if project else "."),
         crumbs=[(project, link.project(project)), (title, "")]
@@ -138,11 +138,11 @@ def _champion(status: Row) -> str:
 
 def _performance(
     views: Views, link: Links, model: str, status: Row | None, promotions: Sequence[Row], days: int
-) -> list[Part]:
+) -> list[Section]:
     kind = status["problem_type"] if status else None
     last = status["newest_published_day"] if status else None
     if kind not in LOSS or last is None:
-        return [Part("performance", "Performance by day", "It has not published yet, so nothing is measured.")]
+        return [Section("performance", "Performance by day", "It has not published yet, so nothing is measured.")]
     (loss, words), (level, about, right) = LOSS[kind], CALIBRATION[kind]
     first = last - timedelta(days=days - 1)
     asked = {"model": model, "first": first, "last": last}
@@ -194,13 +194,13 @@ def _performance(
         Link(str(each), "" if each == days else link.model(model, days=each) + "#performance") for each in WINDOWS
     ]
     return [
-        Part("performance", "Performance by day", "", charts, choices=choices),
+        Section("performance", "Performance by day", "", charts, choices=choices),
         _slices(views, model, loss, last),
-        Part("calibration", "Calibration", "Whether the level of the predictions is right.", [calibration]),
+        Section("calibration", "Calibration", "Whether the level of the predictions is right.", [calibration]),
     ]
 
 
-def _slices(views: Views, model: str, loss: str, last: date) -> Part:
+def _slices(views: Views, model: str, loss: str, last: date) -> Section:
     first = last - timedelta(days=SLICE_DAYS - 1)
     rows = views.rows(SLICES, model=model, metric=loss, first=first, last=last)
     chart = bars(
@@ -216,13 +216,13 @@ def _slices(views: Views, model: str, loss: str, last: date) -> Part:
         "No slice is declared, or no outcome is known.",
         (2, 3),
     )
-    return Part("slices", "Slices", "", [chart] if rows else [], [table])
+    return Section("slices", "Slices", "", [chart] if rows else [], [table])
 
 
-def _drift(views: Views, model: str) -> Part:
+def _drift(views: Views, model: str) -> Section:
     rows = views.rows(DRIFT, model=model)
     day = f" on {rows[0]['day']}" if rows else ""
-    return Part(
+    return Section(
         "drift",
         "Drift",
         f"The features and predictions that changed most{day}. From 1 on, a change is large (docs/drift.md).",
@@ -249,7 +249,7 @@ def _drift(views: Views, model: str) -> Part:
     )
 
 
-def _gate(views: Views, model: str, zone: str | None) -> Part:
+def _gate(views: Views, model: str, zone: str | None) -> Section:
     rows = [
         [
             str(row["day"]),
@@ -264,12 +264,12 @@ def _gate(views: Views, model: str, zone: str | None) -> Part:
     ]
     heads = ("Trained for", "Version", "Gate", "Why", "Candidate", "Champion then", "Decided at")
     table = Table("Gate history", heads, rows, "The gate has not decided yet.")
-    return Part(
+    return Section(
         "gate", "Gate history", "The newest 20 decisions. The view gate_checks has every check.", tables=[table]
     )
 
 
-def _promotions(promotions: Sequence[Row], zone: str | None) -> Part:
+def _promotions(promotions: Sequence[Row], zone: str | None) -> Section:
     base = ui_url() if any(row["report"] for row in promotions) else None
     rows = [
         [
@@ -284,7 +284,7 @@ def _promotions(promotions: Sequence[Row], zone: str | None) -> Part:
     ]
     heads = ("From run date", "Version", "By", "Why", "Promoted at", "Training report")
     table = Table("Promotion history", heads, rows, "No version was promoted yet.")
-    return Part("promotions", "Promotion history", "The newest 50. The first row is the champion.", tables=[table])
+    return Section("promotions", "Promotion history", "The newest 50. The first row is the champion.", tables=[table])
 
 
 def report_links(report: str | None, base: str | None) -> list[Any]:
@@ -306,7 +306,7 @@ def report_links(report: str | None, base: str | None) -> list[Any]:
     return [Link("Report, a file", f"{base}/get-artifact?{asked}", airflow=True), of_run]
 
 
-def _shadow(views: Views, model: str, zone: str | None) -> Part:
+def _shadow(views: Views, model: str, zone: str | None) -> Section:
     days = [
         [
             str(row["day"]),
@@ -340,4 +340,4 @@ def _shadow(views: Views, model: str, zone: str | None) -> Part:
     ]
     if ends:
         tables.append(Table("Shadows that ended", ("Shadow", "Run date", "Result", "Why", "Decided at"), ends, ""))
-    return Part("shadow", "Shadow", "", tables=tables)
+    return Section("shadow", "Shadow", "", tables=tables)

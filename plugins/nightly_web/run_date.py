@@ -8,7 +8,7 @@ from typing import Any
 from nightly_pages.charts import number
 from nightly_web.access import Access
 from nightly_web.database import Row, Views
-from nightly_web.shown import Part, Shown
+from nightly_web.shown import Page, Section
 from nightly_web.words import HOW_PUBLISHED, REFERENCES, Link, Links, Table, count, listed, moment, size
 
 LOOK_BACK = 35
@@ -69,7 +69,7 @@ WHERE project = :project AND sequence > :watermark AND kind IN ('delivery', 'ver
 MODELS = "SELECT model FROM model_status WHERE project = :project ORDER BY model"
 
 
-def shown(views: Views, access: Access, link: Links, project: str, day: date) -> Shown:
+def shown(views: Views, access: Access, link: Links, project: str, day: date) -> Page:
     """Return the page of a run date of a project that the user may see."""
     access.require_project(project)
     zone = views.zones().get(project)
@@ -95,13 +95,13 @@ def shown(views: Views, access: Access, link: Links, project: str, day: date) ->
         parts = _not_prepared(views, project, day, zone, link)
         now = " Below is what a run would know now." if parts else " No delivery for it was landed."
         facts = [("State", f"This run date is not prepared.{now}")]
-        return Shown(**head, facts=facts, actions=days, commands=backfill, parts=parts)
+        return Page(**head, facts=facts, actions=days, commands=backfill, parts=parts)
     models = access.models(each["model"] for each in views.rows(MODELS, project=project))
     span = _span(project, day)
     known = views.rows(KNOWN, watermark=row["watermark"], as_of=row["as_of"], **span)
     chosen = {"project": project, "deliveries": [each["delivery_id"] for each in known]}
     outdated = ("To see what is out of date", f"python -m include.cli outdated --project {project}")
-    return Shown(
+    return Page(
         **head,
         facts=_facts(row, zone, project, link),
         actions=[*days, Link("Open in Airflow", link.dag(f"{project}_prepare"), airflow=True)],
@@ -122,7 +122,7 @@ def _span(project: str, day: date) -> dict[str, Any]:
     return {"project": project, "first": day - timedelta(days=LOOK_BACK), "last": day + timedelta(days=1)}
 
 
-def _not_prepared(views: Views, project: str, day: date, zone: str | None, link: Links) -> list[Part]:
+def _not_prepared(views: Views, project: str, day: date, zone: str | None, link: Links) -> list[Section]:
     """Return why a day may not be prepared: what a run would know now, and what is wrong with it."""
     known, chosen = _known_now(views, project, day)
     if not known:
@@ -130,7 +130,7 @@ def _not_prepared(views: Views, project: str, day: date, zone: str | None, link:
     return [_knew(views, known, chosen, zone, project, link), _quality(views, chosen), _quarantine(views, chosen)]
 
 
-def quality(views: Views, project: str, day: date) -> list[Part]:
+def quality(views: Views, project: str, day: date) -> list[Section]:
     """Return failed expectations and the quarantine of what a run of a day knew, or would know now."""
     row = views.row(PREPARED, project=project, day=day)
     if row is None:
@@ -163,7 +163,7 @@ def _facts(row: Row, zone: str | None, project: str, link: Links) -> list[tuple[
 
 def _knew(
     views: Views, known: Sequence[Row], chosen: dict[str, Any], zone: str | None, project: str, link: Links
-) -> Part:
+) -> Section:
     verdicts = {row["subject"]: row for row in views.rows(VERDICTS, **chosen)}
     checks: dict[str, Row] = defaultdict(dict, {row["delivery_id"]: row for row in views.rows(QUALITY, **chosen)})
     rows = []
@@ -185,16 +185,16 @@ def _knew(
     heads = ("Feed", "Day", "Delivery", "Rows", "Size", "Counts from", "State now", "Expectations failed")
     table = Table("Deliveries", heads, rows, "This run date knew no delivery of the last weeks.", (3, 4))
     about = "The newest three deliveries of each feed that its run could know, from the journal."
-    return Part("knew", "What the run knew", about, tables=[table])
+    return Section("knew", "What the run knew", about, tables=[table])
 
 
-def _lacks(views: Views, project: str, day: date) -> Part:
+def _lacks(views: Views, project: str, day: date) -> Section:
     rows = [[row["feed"], row["observed"]] for row in views.rows(LACKS, project=project, day=day)]
     table = Table("Missing", ("Feed", "What is missing"), rows, "Nothing: it knew a delivery of every feed.")
-    return Part("lacks", "What it went on without", "", tables=[table])
+    return Section("lacks", "What it went on without", "", tables=[table])
 
 
-def _quality(views: Views, chosen: dict[str, Any]) -> Part:
+def _quality(views: Views, chosen: dict[str, Any]) -> Section:
     rows = [
         [
             row["feed"],
@@ -208,11 +208,11 @@ def _quality(views: Views, chosen: dict[str, Any]) -> Part:
     ]
     heads = ("Feed", "Day", "Expectation", "Column", "Severity", "Found")
     table = Table("Failed expectations", heads, rows, "Every expectation of these deliveries was met.", (5,))
-    return Part("quality", "Failed expectations", "", tables=[table])
+    return Section("quality", "Failed expectations", "", tables=[table])
 
 
-def _quarantine(views: Views, chosen: dict[str, Any]) -> Part:
-    return Part(
+def _quarantine(views: Views, chosen: dict[str, Any]) -> Section:
+    return Section(
         "quarantine",
         "Quarantine",
         "Rows that were held back, with examples: row number, key and public values. Personal values are never shown.",
@@ -238,7 +238,7 @@ def quarantine(rows: Sequence[Row]) -> Table:
     return Table("Quarantine", heads, shown, "No row is in quarantine.", (4, 5))
 
 
-def _features(views: Views, models: Sequence[str], day: date, link: Links) -> Part:
+def _features(views: Views, models: Sequence[str], day: date, link: Links) -> Section:
     rows = [
         [
             row["feature"],
@@ -251,10 +251,12 @@ def _features(views: Views, models: Sequence[str], day: date, link: Links) -> Pa
     ]
     heads = ("Feature", "Model", "Compared with", "Strength of the change", "")
     table = Table("Features", heads, rows, "No drift of features is measured for this run date.", (3,))
-    return Part("features", "Features", "The features that changed most. From 1 on, a change is large.", tables=[table])
+    return Section(
+        "features", "Features", "The features that changed most. From 1 on, a change is large.", tables=[table]
+    )
 
 
-def _published(views: Views, models: Sequence[str], day: date, zone: str | None, link: Links) -> Part:
+def _published(views: Views, models: Sequence[str], day: date, zone: str | None, link: Links) -> Section:
     rows = [
         [
             Link(row["model"], link.model(row["model"])),
@@ -268,7 +270,7 @@ def _published(views: Views, models: Sequence[str], day: date, zone: str | None,
     ]
     heads = ("Model", "Version", "Rows", "How", "Published at", "Run")
     table = Table("Predictions", heads, rows, "Nothing is published for this run date.", (2,))
-    return Part("predictions", "Predictions", "Every change of what readers see of this day.", tables=[table])
+    return Section("predictions", "Predictions", "Every change of what readers see of this day.", tables=[table])
 
 
 def _how(row: Row) -> str:
@@ -276,7 +278,7 @@ def _how(row: Row) -> str:
     return how + (f", after version {row['replaced_version']}" if row["replaced_version"] else "")
 
 
-def _since(views: Views, row: Row, span: dict[str, Any], zone: str | None) -> Part:
+def _since(views: Views, row: Row, span: dict[str, Any], zone: str | None) -> Section:
     rows = [
         [
             str(each["sequence"]),
@@ -297,4 +299,4 @@ def _since(views: Views, row: Row, span: dict[str, Any], zone: str | None) -> Pa
     about = (
         f"The newest 50 journal entries after this run, about days from {span['first']}. The day keeps what it knew."
     )
-    return Part("since", "What changed since", about, tables=[table])
+    return Section("since", "What changed since", about, tables=[table])

@@ -11,7 +11,7 @@ from nightly_web.words import Link, Table
 
 
 @dataclass(frozen=True)
-class Part:
+class Section:
     """A part of a page: its anchor, its title, a sentence about it, its charts and its tables."""
 
     id: str
@@ -23,7 +23,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Page:
     """A page."""
 
     title: str
@@ -33,7 +33,7 @@ class Shown:
     facts: Sequence[tuple[str, Any]] = ()
     actions: Sequence[Link] = ()
     commands: Sequence[tuple[str, str]] = ()
-    parts: Sequence[Part] = field(default_factory=tuple)
+    parts: Sequence[Section] = field(default_factory=tuple)
 
     def values(self) -> dict[str, Any]:
         """Return what the template shows."""

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from nightly_web import run_date, today
 from nightly_web.access import OF_MODEL, OF_PROJECT, Access
 from nightly_web.database import Row, Views
-from nightly_web.shown import Part, Shown
+from nightly_web.shown import Page, Section
 from nightly_web.words import Link, Links, Table, count, duration, moment
 
 STEPS = """
@@ -26,7 +26,7 @@ SELECT p.timezone FROM model_status m JOIN project_status p ON p.project = m.pro
 """
 
 
-def of_dag(views: Views, access: Access, link: Links, dag_id: str) -> Shown:
+def of_dag(views: Views, access: Access, link: Links, dag_id: str) -> Page:
     """Return the tab of a DAG that the user may see."""
     access.require_dag(dag_id)
     model, project = _name(dag_id, OF_MODEL), _name(dag_id, OF_PROJECT)
@@ -37,18 +37,18 @@ def of_dag(views: Views, access: Access, link: Links, dag_id: str) -> Shown:
                 return _model(row, group, link)
         if project and group["project"] == project:
             return _project(views, group, link)
-    return Shown(dag_id, "This DAG belongs to no project and no model that has prepared or published a day.")
+    return Page(dag_id, "This DAG belongs to no project and no model that has prepared or published a day.")
 
 
 def _name(dag_id: str, kinds: Sequence[str]) -> str | None:
     return next((dag_id.removesuffix(f"_{kind}") for kind in kinds if dag_id.endswith(f"_{kind}")), None)
 
 
-def _model(row: dict[str, Any], group: dict[str, Any], link: Links) -> Shown:
+def _model(row: dict[str, Any], group: dict[str, Any], link: Links) -> Page:
     coming = row["next"]
     good = f"{row['metric']} {row['value']} on {row['measured_day']}" if row["metric"] else "no outcomes yet"
     good += f"; {row['estimated']}" if row["estimated"] else ""
-    return Shown(
+    return Page(
         row["title"],
         f"Model {row['model']} of the project {row['project'] if 'project' in row else group['project']}.",
         crumbs=[(row["title"], "")],
@@ -70,13 +70,13 @@ def _model(row: dict[str, Any], group: dict[str, Any], link: Links) -> Shown:
     )
 
 
-def _project(views: Views, group: dict[str, Any], link: Links) -> Shown:
+def _project(views: Views, group: dict[str, Any], link: Links) -> Page:
     feeds = [row["feed"] for row in views.rows(FEEDS, project=group["project"])]
     rows = [
         [Link(row["title"], row["href"]), str(row["day"] or "–"), row["rows"], _late(row), row["next"].sentence]
         for row in group["models"]
     ]
-    return Shown(
+    return Page(
         group["title"],
         f"Project {group['project']}. Days and times: {group['zone'] or 'UTC'}.",
         crumbs=[(group["title"], "")],
@@ -88,7 +88,7 @@ def _project(views: Views, group: dict[str, Any], link: Links) -> Shown:
         ],
         actions=[Link(f"Feed {feed}", link.feed(group["project"], feed)) for feed in feeds],
         parts=[
-            Part(
+            Section(
                 "models",
                 "Models",
                 tables=[
@@ -104,7 +104,7 @@ def _late(row: dict[str, Any]) -> Any:
     return Markup('<b class="warn flag">▲ {}</b>').format(late) if row["late"] not in ("", "on time") else late
 
 
-def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, task_id: str | None) -> Shown:
+def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, task_id: str | None) -> Page:
     """Return the tab of a run, or of one of its tasks, of a DAG that the user may see."""
     access.require_dag(dag_id)
     model, project = _name(dag_id, OF_MODEL), _name(dag_id, OF_PROJECT)
@@ -114,7 +114,7 @@ def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, 
         steps = [row for row in steps if row["step"] == task_id.rsplit(".", 1)[-1]]
     if not steps:
         what = f"The task {task_id}" if task_id else "This run"
-        return Shown(run_id, f"{what} has recorded no step: it has not ended one yet, or does none of the product.")
+        return Page(run_id, f"{what} has recorded no step: it has not ended one yet, or does none of the product.")
     zone = zones.get(steps[0]["project"])
     days = sorted({row["interval_start"] for row in steps} | {row["interval_end"] for row in steps})
     owner = steps[0]["project"]
@@ -136,13 +136,13 @@ def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, 
     heads = ("Step", "State", "Rows", "Took", "Model version", "Table version", "Ended at")
     validated = seen and model is None and any(row["step"] == "validate" for row in steps)
     checked = run_date.quality(views, owner, days[-1]) if validated else []
-    return Shown(
+    return Page(
         f"{task_id} of {dag_id}" if task_id else dag_id,
         f"Run {run_id}. Days and times: {zone or 'UTC'}.",
         facts=[("Run date" if days[0] == days[-1] else "First run date", first)]
         + ([] if days[0] == days[-1] else [("Last run date", last)]),
         actions=[Link("Open the page of the model", link.model(model))] if model and access.model(model) else [],
-        parts=[Part("steps", "Steps", tables=[Table("Steps", heads, rows, "", (2, 3, 4, 5))]), *checked],
+        parts=[Section("steps", "Steps", tables=[Table("Steps", heads, rows, "", (2, 3, 4, 5))]), *checked],
     )
 
 
