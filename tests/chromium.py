@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-from tests.pages import browser
+from tests.pages import headless
 
 SECONDS = 60
 
@@ -77,22 +77,7 @@ class Chromium:
 @contextmanager
 def chromium(folder: Path) -> Iterator[Chromium]:
     """Start a browser with its profile in a folder."""
-    command = [
-        browser(),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-proxy-server",
-        "--remote-debugging-port=0",
-        "--remote-allow-origins=*",
-        f"--user-data-dir={folder}",
-        "about:blank",
-    ]
+    command = headless(folder, "--remote-debugging-port=0", "--remote-allow-origins=*", "about:blank")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None

@@ -80,9 +80,9 @@ def browser() -> str:
     return found.stdout.strip()
 
 
-def opened(page: Path, *options: str) -> str:
-    """Return the document as a browser has it after it has run what it allows to run."""
-    command = [
+def headless(profile: Path, *options: str) -> list[str]:
+    """Return the command of the browser without a window."""
+    return [
         browser(),
         "--headless",
         "--no-sandbox",
@@ -94,8 +94,14 @@ def opened(page: Path, *options: str) -> str:
         "--disable-component-update",
         "--disable-sync",
         "--no-proxy-server",
+        f"--user-data-dir={profile}",
+        *options,
     ]
-    command += [f"--user-data-dir={page.parent / 'browser'}", "--virtual-time-budget=2000", *options]
+
+
+def opened(page: Path, *options: str) -> str:
+    """Return the document as a browser has it after it has run what it allows to run."""
+    command = headless(page.parent / "browser", "--virtual-time-budget=2000", *options)
     done = subprocess.run(
         [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
     )

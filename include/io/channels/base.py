@@ -2,9 +2,9 @@
 
 import base64
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, JsonValue, SecretStr
@@ -12,6 +12,9 @@ from pydantic import ConfigDict, JsonValue, SecretStr
 from include.core.errors import ActionRequiredError
 from include.core.outbox import Attempt
 from include.core.variants import Variant
+
+if TYPE_CHECKING:
+    import httpx
 
 
 class Sendable(Protocol):
@@ -110,7 +113,19 @@ def require_http_url(destination: str, url: str) -> None:
 
 
 def post(url: str, content: bytes, headers: Mapping[str, str], seconds: float) -> Attempt:
-    """Post JSON once. A redirect is not followed.
+    """Post JSON once. A redirect is not followed."""
+    from include.core.outbox import judge_answer
+    from include.core.settings import utc_now
+
+    async def call(client: "httpx.AsyncClient") -> Attempt:
+        answer = await client.post(url, content=content, headers={"Content-Type": "application/json", **headers})
+        return judge_answer(answer.status_code, answer.headers, utc_now())
+
+    return attempt(call, seconds)
+
+
+def attempt(call: "Callable[[httpx.AsyncClient], Coroutine[Any, Any, Attempt]]", seconds: float) -> Attempt:
+    """Return what became of a call by HTTP.
 
     The limit is for the whole call: a receiver that drips bytes would outlast those of httpx.
     """
@@ -119,22 +134,18 @@ def post(url: str, content: bytes, headers: Mapping[str, str], seconds: float) -
 
     import httpx
 
-    from include.core.outbox import judge_answer
-    from include.core.settings import utc_now
-
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)  # at INFO it logs the address of each request
 
-    async def call() -> Any:
+    async def limited() -> Attempt:
         async with asyncio.timeout(seconds), httpx.AsyncClient(timeout=None) as client:
-            return await client.post(url, content=content, headers={"Content-Type": "application/json", **headers})
+            return await call(client)
 
     try:
-        answer = asyncio.run(call())
+        return asyncio.run(limited())
     except TimeoutError:
         return Attempt(outcome="later", reason=f"no answer within {seconds:g} s")
     except httpx.InvalidURL:
         return Attempt(outcome="never", reason="InvalidURL")
     except httpx.HTTPError as error:
         return Attempt(outcome="later", reason=type(error).__name__)
-    return judge_answer(answer.status_code, answer.headers, utc_now())

@@ -5,16 +5,17 @@ outbox why the refresh was asked for. The operator of Airflow's provider for Azu
 nobody would repeat what failed; here the outbox does.
 """
 
-import asyncio
-import logging
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr
 
 from include.core.errors import ActionRequiredError
 from include.core.outbox import Attempt, judge_answer
 from include.core.settings import utc_now
-from include.io.channels.base import Channel, Sendable, require_http_url
+from include.io.channels.base import Channel, Sendable, attempt, require_http_url
+
+if TYPE_CHECKING:
+    import httpx
 
 SCOPE = "https://analysis.windows.net/powerbi/api/.default"
 WITHOUT_MAIL = {"notifyOption": "NoNotification"}
@@ -44,38 +45,24 @@ class PowerBi(Channel):
 
     def send(self, message: Sendable, seconds: float) -> Attempt:
         """Get a token and ask for a refresh. The limit is for both calls together; no redirect is followed."""
-        import httpx
+        return attempt(self._ask, seconds)
 
-        for name in ("httpx", "httpcore"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # at INFO it logs the address of each request
-        try:
-            return asyncio.run(self._ask(seconds))
-        except TimeoutError:
-            return Attempt(outcome="later", reason=f"no answer within {seconds:g} s")
-        except httpx.InvalidURL:
-            return Attempt(outcome="never", reason="InvalidURL")
-        except httpx.HTTPError as error:
-            return Attempt(outcome="later", reason=type(error).__name__)
-
-    async def _ask(self, seconds: float) -> Attempt:
-        import httpx
-
-        async with asyncio.timeout(seconds), httpx.AsyncClient(timeout=None) as client:
-            login = {
-                "grant_type": "client_credentials",
-                "client_id": self.client_id.get_secret_value(),
-                "client_secret": self.secret.get_secret_value(),
-                "scope": SCOPE,
-            }
-            answer = await client.post(self.login_url.get_secret_value(), data=login)
-            attempt = judge_answer(answer.status_code, answer.headers, utc_now())
-            if attempt.outcome != "sent":
-                return attempt.model_copy(update={"reason": f"the login {attempt.reason}"})
-            token = _token_of(answer)
-            if token is None:
-                return Attempt(outcome="later", reason="the login answered without a token")
-            headers = {"Authorization": f"Bearer {token}"}
-            answer = await client.post(self.url.get_secret_value(), json=WITHOUT_MAIL, headers=headers)
+    async def _ask(self, client: "httpx.AsyncClient") -> Attempt:
+        login = {
+            "grant_type": "client_credentials",
+            "client_id": self.client_id.get_secret_value(),
+            "client_secret": self.secret.get_secret_value(),
+            "scope": SCOPE,
+        }
+        answer = await client.post(self.login_url.get_secret_value(), data=login)
+        login_attempt = judge_answer(answer.status_code, answer.headers, utc_now())
+        if login_attempt.outcome != "sent":
+            return login_attempt.model_copy(update={"reason": f"the login {login_attempt.reason}"})
+        token = _token_of(answer)
+        if token is None:
+            return Attempt(outcome="later", reason="the login answered without a token")
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await client.post(self.url.get_secret_value(), json=WITHOUT_MAIL, headers=headers)
         if answer.status_code == IS_RUNNING:
             return Attempt(outcome="later", reason="answered 400, as it does while a refresh is running")
         return judge_answer(answer.status_code, answer.headers, utc_now())
