@@ -317,7 +317,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
 
 
 @pytest.fixture(scope="module")
-def prepared_once(
+def never_adopted(
     postgres_url: sa.URL, mlflow_made: str, install: Install, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
     """Return an installation that refused models leave as it is."""
@@ -329,15 +329,15 @@ def prepared_once(
 
 @pytest.mark.parametrize(("make", "about", "said"), REFUSED.values(), ids=REFUSED)
 def test_a_model_that_does_not_fit_is_refused_and_leaves_nothing(
-    prepared_once: Settings, tmp_path: Path, make: Callable[[Path], Path], about: dict[str, Any], said: str
+    never_adopted: Settings, tmp_path: Path, make: Callable[[Path], Path], about: dict[str, Any], said: str
 ) -> None:
     folder = make(tmp_path / "home")
     with pytest.raises((ActionRequiredError, DataError)) as refused:
-        adopt(prepared_once, folder, **about)
+        adopt(never_adopted, folder, **about)
     assert re.search(said, str(refused.value), re.DOTALL), refused.value
-    assert not runs(prepared_once)
-    assert not small.select(prepared_once, "SELECT * FROM fits")
-    assert not small.select(prepared_once, "SELECT * FROM human_actions")
+    assert not runs(never_adopted)
+    assert not small.select(never_adopted, "SELECT * FROM fits")
+    assert not small.select(never_adopted, "SELECT * FROM human_actions")
 
 
 def test_scores_of_the_place_where_it_was_fitted_are_compared(prepared: Settings, tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def test_rows_that_are_built_again_are_equal_to_the_bit(
     assert (check["features"], check["scores"], check["signature"]) == ({}, {}, [])
     assert check["rows"] == first.rows == ROWS
     assert first.alerts == ()
-    [trained] = small.select(copy, "SELECT rows, constant, why, inputs FROM training_summaries")
+    of_champion = f"SELECT rows, constant, why, inputs FROM training_summaries WHERE model_version = {len(TRAINED)}"
+    [trained] = small.select(copy, of_champion)
     assert trained["why"] == "" and trained["rows"] > 500 and 0 < trained["constant"] < 1
     assert len(trained["inputs"]["origin"]["labels"]) == 3
     again = run(copy, project, monkeypatch)

@@ -5,6 +5,7 @@ Each service leads a session and a group of its own. Tasks lead groups of their 
 
 import os
 import subprocess
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from tools import processes
 from tools.stack.layout import StackError
 
 GRACE_SECONDS = 15
+START_SECONDS = 10
 
 
 class ProcessGroups:
@@ -25,7 +27,10 @@ class ProcessGroups:
         self.database = database
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
-        """Start a service that writes to the file `log`, and return its process number."""
+        """Start a service that writes to the file `log`, and return its process number.
+
+        For a moment after its start, a process has no environment yet by which `find` could know it: wait for that.
+        """
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command,
@@ -36,6 +41,9 @@ class ProcessGroups:
                 stderr=output,
                 start_new_session=True,
             )
+        deadline = time.monotonic() + START_SECONDS
+        while process.poll() is None and self.find(process.pid) is None and time.monotonic() < deadline:
+            time.sleep(0.001)
         return process.pid
 
     def find(self, pid: int) -> psutil.Process | None:
