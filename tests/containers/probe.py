@@ -87,14 +87,15 @@ def rights(access: str, secret: str, endpoint: str, places: dict[str, str]) -> d
         aws_secret_access_key=secret,
     )
     found: dict[str, list[str]] = {}
+    own = f"probe-put-{socket.gethostname()}"  # other containers try at the same time
     for place, uri in places.items():
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         prefix = f"{prefix}/" if prefix else ""
         tries = {
             "list": lambda b=bucket, p=prefix: client.list_objects_v2(Bucket=b, Prefix=p, MaxKeys=1),
             "read": lambda b=bucket, p=prefix: client.get_object(Bucket=b, Key=f"{p}probe"),
-            "put": lambda b=bucket, p=prefix: client.put_object(Bucket=b, Key=f"{p}probe-put", Body=b""),
-            "delete": lambda b=bucket, p=prefix: client.delete_object(Bucket=b, Key=f"{p}probe-put"),
+            "put": lambda b=bucket, p=prefix: client.put_object(Bucket=b, Key=f"{p}{own}", Body=b""),
+            "delete": lambda b=bucket, p=prefix: client.delete_object(Bucket=b, Key=f"{p}{own}"),
         }
         for right, attempt in tries.items():
             try:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def found(composed: Composed, outside: None) -> dict[str, dict[str, Any]]:
         client.put_object(Bucket=bucket, Key=f"{prefix}/probe".lstrip("/"), Body=b"")
     asked = json.dumps({"targets": {**addresses(composed), "outside": [OUTSIDE]}, "places": PLACES})
     names = [*services_of(composed), "init"]
-    return {name: probed(composed, name, asked) | held(composed, name) for name in names}
+    with ThreadPoolExecutor(4) as pool:  # most of the time is waiting for addresses that do not answer
+        tried = pool.map(lambda name: probed(composed, name, asked) | held(composed, name), names)
+        return dict(zip(names, tried, strict=True))
 
 
 def addresses(composed: Composed) -> dict[str, list[tuple[str, int]]]:

@@ -1,7 +1,5 @@
 """`make new-project`: what it writes from example files is run as it is, up to published predictions."""
 
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +13,7 @@ import sqlalchemy as sa
 from include.core.settings import Settings
 from include.io.postgres.connection import engine
 from tests.bakery import FIRST, read_examples, write_examples
+from tests.integration.processes import processes
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(600)]
 
@@ -25,24 +24,22 @@ LAST = FIRST + timedelta(days=DAYS - 1)
 
 
 @pytest.fixture
-def typed(with_mlflow: Settings, tmp_path: Path) -> Typed:
+def typed(with_mlflow: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
     """Return a function that runs a module as a user would, and returns what it prints."""
     (tmp_path / "projects").mkdir()
-    environment = os.environ | {
-        "NIGHTLY_PROJECTS": str(tmp_path / "projects"),
-        "NIGHTLY_LANDING": with_mlflow.landing,
-        "NIGHTLY_TABLES": with_mlflow.tables,
-        "NIGHTLY_ARTIFACTS": with_mlflow.artifacts,
-        "NIGHTLY_JOURNAL": with_mlflow.journal,
-        "NIGHTLY_DATABASE_URL": with_mlflow.database_url.get_secret_value(),
-        "NIGHTLY_MLFLOW_TRACKING_URI": with_mlflow.mlflow_tracking_uri.get_secret_value(),
-        "NIGHTLY_HASH_KEY": with_mlflow.hash_key.get_secret_value(),
-        "NIGHTLY_SOURCES": json.dumps({"shop_db": with_mlflow.database_url.get_secret_value()}),
-    }
+    own = with_mlflow.model_copy(update={"sources": {"shop_db": with_mlflow.database_url}})
+    for name, value in {**own.variables(), "NIGHTLY_PROJECTS": str(tmp_path / "projects")}.items():
+        monkeypatch.setenv(name, value)
 
     def run(module: str, *arguments: object) -> str:
+        if module == "include.cli":  # most commands; each fork has read the files as they are then
+            with processes(own, 1) as started:
+                typed = {"do": "command_line", "arguments": [*map(str, arguments)]}
+                [(code, printed)] = started.all([typed])
+            assert code == 0, f"{arguments}:\n{printed[-6000:]}"
+            return str(printed)
         command = [sys.executable, "-m", module, *map(str, arguments)]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return done.stdout
 
