@@ -95,9 +95,11 @@ def names_of(settings: Settings, tables: Tables) -> list[str]:
     """Return the names of all tables."""
     filesystem, path = storage.filesystem(settings, tables.root)
     filesystem.invalidate_cache()
-    if not filesystem.exists(path):
+    try:  # `exists` would ask for an object named like the folder: rights to what is in the folder do not cover it
+        names = filesystem.ls(path, detail=False)
+    except FileNotFoundError:
         return []
-    return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in filesystem.ls(path, detail=False))
+    return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in names)
 
 
 def _stage(

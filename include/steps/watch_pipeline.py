@@ -74,7 +74,8 @@ def _measure_storage(project: Project, settings: Settings) -> Findings:
             if table.startswith((*of_layers, f"{features}_fraction_")) or table in {features, *scores}
         ]
         filesystem, root = storage.filesystem(settings, tables.root)
-        stored = sum(int(filesystem.du(f"{root}/{table}")) for table in own)
+        files = [file for table in own for file in filesystem.find(f"{root}/{table}", detail=True).values()]
+        stored = sum(int(file["size"]) for file in files)
         postgres.pipeline.record_storage(settings, project.name, today, stored, project.prices)
     return Findings()
 
