@@ -158,9 +158,8 @@ def columns_of(action: BaseAction, project: Project) -> tuple[str, ...]:
     """Return the columns of a row: never one that is not public. `entity_id` is one if it is made of public columns."""
     if not isinstance(action, TopK):
         return ()
-    feed = project.feeds[project.entity.feed]
-    open_key = all(feed.columns[name].data_class == "public" for name in project.entity.key)
-    return (*(("entity_id",) if open_key else ()), *(action.columns or project.entity.public))
+    entity_id = ("entity_id",) if project.has_public_entity_id else ()
+    return (*entity_id, *(action.columns or project.entity.public))
 
 
 def message_of(

@@ -36,8 +36,6 @@ def exported_columns(project: Project, view: Mapping[str, tuple[str, str]]) -> t
         project: whose public columns there are; `entity_id` is one if it is made of public columns.
         view: expression and comment of each column of the view.
     """
-    feed = project.feeds[project.entity.feed]
-    open_key = all(feed.columns[name].data_class == "public" for name in project.entity.key)
     of_entity = {name for name, (expression, _) in view.items() if expression.startswith("e.")}
-    known = {*KNOWN, *of_entity, *(("entity_id",) if open_key else ())}
+    known = {*KNOWN, *of_entity, *(("entity_id",) if project.has_public_entity_id else ())}
     return tuple(name for name in view if name in known)

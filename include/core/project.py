@@ -365,6 +365,12 @@ class Project(Config):
         """Return whether entities are known before their day, so that rows of features have a horizon."""
         return self.feeds[self.entity.feed].ahead_days > 0
 
+    @property
+    def has_public_entity_id(self) -> bool:
+        """Return whether `entity_id` is made of public columns only, so that it may leave the database."""
+        columns = self.feeds[self.entity.feed].columns
+        return all(columns[name].data_class == "public" for name in self.entity.key)
+
     def required(self, run_date: date) -> dict[str, date]:
         """Map each feed whose file a run date waits for to the newest day of these files."""
         return dict(self.required_days(run_date))
