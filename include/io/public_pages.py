@@ -83,7 +83,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]],
     """
     count = 0
     with path.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\r\n")  # else a lone "\r" in a text is not quoted
         writer.writerow(columns)
         for row in rows:
             writer.writerow([_text(value, zone) for value in row])

@@ -3,7 +3,7 @@
 // The page is of use without this. It searches, filters and sorts the rows that the page has, and says when the page is
 // out of date. It asks no server, and writes values of rows as text only.
 addEventListener("DOMContentLoaded", () => {
-  const PAGE = 50, PLAIN = new Intl.NumberFormat("en-US");
+  const PAGE = 25, PLAIN = new Intl.NumberFormat("en-US");
   for (const late of document.querySelectorAll("[data-due]")) {
     late.hidden = Date.now() <= Date.parse(late.dataset.due);
   }
@@ -52,9 +52,10 @@ addEventListener("DOMContentLoaded", () => {
       });
       body.replaceChildren(...rows);
       more.hidden = found.length <= shown;
-      const all = found.length === total ? `${PLAIN.format(total)} in this page` :
-        `${PLAIN.format(found.length)} found, of ${PLAIN.format(total)} in this page`;
-      count.textContent = found.length ? `${PLAIN.format(rows.length)} shown; ${all}.` : `Nothing found; ${all}.`;
+      const what = found.length === total ? PLAIN.format(total) : `${PLAIN.format(found.length)} found`;
+      const order = by < 0 ? "the highest first" : `by ${heads[by].textContent}`;
+      count.textContent = found.length ? `${PLAIN.format(rows.length)} of ${what}, ${order}.` :
+        `Nothing found in ${PLAIN.format(total)}.`;
     };
 
     const refresh = () => {

@@ -49,6 +49,10 @@ OF_NUMBERS = {"prediction": ("expected", "The value that is expected: {outcome}.
 """The same of the other problem types, which predict a number."""
 
 
+KINDS = {"timestamp": "moment", "date": "day", "boolean": "yes_no", "string": "text"}
+"""How a column is shown, by its declared type; the other types are numbers."""
+
+
 @dataclass(frozen=True)
 class ShownColumn:
     """A column of the table: where it comes from, and what it means.
@@ -147,29 +151,29 @@ class PublicFacts:
 
 
 def shown_columns(project: Project, model: "Model", view: Mapping[str, tuple[str, str]]) -> list[ShownColumn]:
-    """Return the columns of the table: the public ones of the entity, then those of predictions.
+    """Return the columns of the table: those of predictions, which a phone shows first, then those of the entity.
 
     Args:
         project: whose public columns there are.
         model: what is predicted.
         view: expression and comment of each column of the wide view.
     """
-    kinds = {"timestamp": "moment", "date": "day", "boolean": "yes_no", "string": "text"}
-    found = []
+    outcome = project.outcomes[model.outcome].description or _spoken(model.outcome)
+    kinds = {"score": "percent", "label": "text"}
+    if model.problem_type == "binary":
+        kinds["prediction"] = "decision"
+    found = [
+        ShownColumn(name, title, about.format(outcome=outcome), kinds.get(name, "amount"))
+        for name, (title, about) in PREDICTED.get(model.problem_type, OF_NUMBERS).items()
+    ]
     if project.looks_ahead:
         found.append(ShownColumn(TARGET_DAY, "for the day", "The day that the prediction is for.", "day"))
-    for shown, name in zip([n for n, (e, _) in view.items() if e.startswith("e.")], project.entity.public, strict=True):
-        _, declared = project.public[name]
-        kind = kinds.get(declared.type, "number")
-        about = declared.description or f"The {_spoken(name)} of the feed {project.public[name][0]}."
-        if kind == "moment":
-            about = f"{about.rstrip('.')}. Local time, {project.timezone}."
-        found.append(ShownColumn(shown, _spoken(shown), about, kind))
-    outcome = project.outcomes[model.outcome].description or _spoken(model.outcome)
-    amounts = {"score": "percent", "label": "text"}
-    for name, (title, about) in PREDICTED.get(model.problem_type, OF_NUMBERS).items():
-        kind = "decision" if model.problem_type == "binary" and name == "prediction" else amounts.get(name, "amount")
-        found.append(ShownColumn(name, title, about.format(outcome=outcome), kind))
+    of_entity = [name for name, (expression, _) in view.items() if expression.startswith("e.")]
+    for shown, (feed, declared) in zip(of_entity, project.public.values(), strict=True):
+        kind = KINDS.get(declared.type, "number")
+        about = (declared.description or f"{_spoken(shown)} of the feed {feed}").rstrip(".")
+        local = f". Local time, {project.timezone}" if kind == "moment" else ""
+        found.append(ShownColumn(shown, _spoken(shown), f"{about[:1].upper()}{about[1:]}{local}.", kind))
     return found
 
 

@@ -17,14 +17,14 @@ from markupsafe import Markup
 
 from include.core.printable import printable
 from include.report import period_words as words
-from include.report.period_facts import mean_dummy, mean_metric
+from include.report.period_facts import mean_dummy, mean_loss, mean_metric
 from include.report.public_facts import HISTORY_DAYS, NOTHING, Download, PublicFacts, PublicModel
 from nightly_pages import charts, page
 from nightly_pages.charts import Axis, Series
 
 FOLDER = Path(__file__).parent
 
-FIRST_ROWS = 50
+FIRST_ROWS = 25
 """Rows that are in the page as HTML, and that the script shows at once."""
 
 MAX_ROW_BYTES = 3_000_000
@@ -152,20 +152,16 @@ def _quality(model: PublicModel) -> str:
     if not model.losses:
         return ""
     days = f"{len(model.losses)} run date{'' if len(model.losses) == 1 else 's'} with known outcomes"
+    error = f"the error ({model.metric}: {model.meanings[model.metric]})"
     if (both := mean_dummy(model.losses)) is None or not both[1]:
-        return f"On {days}, the mean of {model.metric} was {_loss(model)}. Lower is better."
+        return f"On {days}, {error} was {charts.number(mean_loss(model.losses))}. Lower is better."
     own, dummy = both
-    better = (dummy - own) / dummy
-    how = f"{better:.1%} less".replace("%", " %") if better >= 0 else f"{-better:.1%} more".replace("%", " %")
+    less = (dummy - own) / dummy
+    share = f"{abs(less):.1%}".replace("%", " %")
     return (
-        f"On {days}, the error ({model.metric}) was {charts.number(own)}; always giving the same answer had "
-        f"{charts.number(dummy)}. That is {how} error than without a model."
+        f"On {days}, {error} was {charts.number(own)}; always giving the same answer had {charts.number(dummy)}. That "
+        f"is {share} {'less' if less >= 0 else 'more'} error than without a model."
     )
-
-
-def _loss(model: PublicModel) -> str:
-    rows = sum(each.rows for each in model.losses)
-    return charts.number(sum(each.loss * each.rows for each in model.losses) / rows if rows else None)
 
 
 def _figures(model: PublicModel) -> list[Markup]:

@@ -56,9 +56,7 @@ def public_page(project: Project, interval: Interval, settings: Settings) -> Pub
     """
     declared = project.shown_page
     if declared is None:
-        raise ConfigError(
-            f"{project.folder / 'project.yaml'}: it declares no public_page, so there is none to make"
-        )
+        raise ConfigError(f"{project.folder / 'project.yaml'}: it declares no public_page, so there is none to make")
     project.refuse_entity_fraction("public_page")
     models = [load_model(name) for name in _models_shown(project, declared)]
     folder = PublicFolder(settings, project.name)
