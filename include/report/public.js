@@ -52,7 +52,7 @@ addEventListener("DOMContentLoaded", () => {
       });
       body.replaceChildren(...rows);
       more.hidden = found.length <= shown;
-      const what = found.length === total ? PLAIN.format(total) : `${PLAIN.format(found.length)} found`;
+      const what = found.length === total ? `${PLAIN.format(total)} shown` : `${PLAIN.format(found.length)} found`;
       const order = by < 0 ? "the highest first" : `by ${heads[by].textContent}`;
       count.textContent = found.length ? `${PLAIN.format(rows.length)} of ${what}, ${order}.` :
         `Nothing found in ${PLAIN.format(total)}.`;

@@ -171,7 +171,7 @@ def shown_columns(project: Project, model: "Model", view: Mapping[str, tuple[str
     of_entity = [name for name, (expression, _) in view.items() if expression.startswith("e.")]
     for shown, (feed, declared) in zip(of_entity, project.public.values(), strict=True):
         kind = KINDS.get(declared.type, "number")
-        about = (declared.description or f"{_spoken(shown)} of the feed {feed}").rstrip(".")
+        about = (declared.description or f"{_spoken(shown)}, as the feed {feed} has it").rstrip(".")
         local = f". Local time, {project.timezone}" if kind == "moment" else ""
         found.append(ShownColumn(shown, _spoken(shown), f"{about[:1].upper()}{about[1:]}{local}.", kind))
     return found

@@ -192,17 +192,6 @@ def _figures(model: PublicModel) -> list[Markup]:
         shown = [each for each in drawn if each.points]
         names = [day.isoformat() for day in days]
         figures.append(charts.lines(title, about, Axis("run date", names=names), Axis(axis, low=low), shown))
-    if len(model.published) > 1:
-        counts = [(float(n), float(each.rows)) for n, each in enumerate(model.published)]
-        figures.append(
-            charts.lines(
-                "Predictions by run date",
-                "How many there were.",
-                Axis("run date", names=[each.day.isoformat() for each in model.published]),
-                Axis("predictions", low=0.0),
-                [Series("predictions", counts, marks=True)],
-            )
-        )
     return figures
 
 

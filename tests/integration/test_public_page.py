@@ -9,7 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from include import cli
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError, ConfigError
 from include.core.interval import Interval
@@ -24,6 +26,7 @@ from include.operations.unpublish import unpublish
 from include.steps import public_page as step
 from include.steps.public_page import public_page
 from include.steps.publish import publish_scores
+from tests.integration import small
 from tests.integration.test_publish import AS_OF, DAY, asked, entities_of, frame
 from tests.pages import FORMULA, Structure
 from tests.s3 import on_s3
@@ -201,3 +204,20 @@ def test_a_project_without_a_page_or_with_a_model_that_is_not_there_is_refused(o
     wrong = SHOWN.model_copy(update={"public_page": PublicPage(models=("late_fery",))})
     with pytest.raises(ConfigError, match=r"public_page.models: no model 'late_fery'.*late_ferry"):
         make(own, wrong)
+
+
+def test_the_command_makes_it_and_publishing_by_hand_too_and_both_are_recorded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "load_project", lambda _: SHOWN)
+    small.prepare(settings, SHOWN, DAY)
+    small.promoted(settings, LATE.name, 1, DAY)
+    small.score(settings, SHOWN, LATE.name, DAY)
+    asked = [["public_page", "--project", "ferries"], ["publish", "--model", "late_ferry", "--start", str(DAY)]]
+    for words, said in zip(asked, ("There are no predictions yet.", "Run date 2013-03-01: 4 predictions"), strict=True):
+        done = CliRunner().invoke(cli.app, words, env=settings.variables())
+        assert done.exit_code == 0, done.output
+        assert '"page": "file://' in done.stdout
+        assert said in Structure(page(settings)).text
+    recorded = small.select(settings, "SELECT state, project FROM step_runs WHERE step = 'public_page'")
+    assert recorded == [{"state": "succeeded", "project": "ferries"}] * 2
