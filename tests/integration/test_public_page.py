@@ -20,6 +20,7 @@ from include.core.public_page import PublicPage
 from include.core.records import PublicPageMade
 from include.core.settings import Settings
 from include.io import postgres, storage
+from include.io.postgres.public_pages import read_newest
 from include.io.public_pages import PublicFolder
 from include.operations import unpublish as unpublishing
 from include.operations.unpublish import unpublish
@@ -166,10 +167,9 @@ def test_of_two_writers_the_last_one_shows_what_readers_see(
 
 def test_the_rows_are_of_one_moment(put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     put(DAY)
-    read = step.read_newest
 
     def overtaken(*given: Any) -> Any:
-        found = read(*given)
+        found = read_newest(*given)
         put(DAY, rows=9, shift=0.1)  # another batch is published while the page is made
         return found
 
@@ -220,4 +220,4 @@ def test_the_command_makes_it_and_publishing_by_hand_too_and_both_are_recorded(
         assert '"page": "file://' in done.stdout
         assert said in Structure(page(settings)).text
     recorded = small.select(settings, "SELECT state, project FROM step_runs WHERE step = 'public_page'")
-    assert recorded == [{"state": "succeeded", "project": "ferries"}] * 2
+    assert recorded == [{"state": "success", "project": "ferries"}] * 2
