@@ -20,6 +20,7 @@ from dags.common import (
     run_range_step,
     settings,
 )
+from dags.public_page import write_public_page
 from dags.scoring import versions
 from include.config.loading import load_model, load_project, model_names, project_names
 from include.config.model import Model
@@ -115,6 +116,8 @@ def backfill_range(project: Project) -> DAG:
         built = build_features(validate(taken))
         following = [outcomes(), *(_scoring(project, model) for model in models)]
         built >> following >> report()
+        if project.shown_page:
+            following >> write_public_page(project, params.interval, trigger_rule="all_done")
 
     return build()
 

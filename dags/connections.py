@@ -160,7 +160,7 @@ def _read(given: Mapping[str, str]) -> dict[str, str | None]:
 def _is_any_on_s3(settings: Mapping[str, str | None]) -> bool:
     from include.io.storage import is_s3
 
-    return any(is_s3(settings.get(place) or "") for place in (*PLACES, "exports"))
+    return any(is_s3(settings.get(place) or "") for place in (*PLACES, "exports", "public_pages"))
 
 
 def _get(connection_id: str) -> Connection:
@@ -257,7 +257,12 @@ def storage_options() -> dict[str, str]:
 
 READERS: dict[str, dict[str, Callable[[Connection], str | None]]] = {
     "nightly_landing": {"landing": _uri},
-    "nightly_tables": {"tables": _uri, "catalog": _extra("catalog"), "exports": _extra("exports")},
+    "nightly_tables": {
+        "tables": _uri,
+        "catalog": _extra("catalog"),
+        "exports": _extra("exports"),
+        "public_pages": _extra("public_pages"),
+    },
     "nightly_artifacts": {"artifacts": _uri},
     "nightly_journal": {"journal": _uri},
     "nightly_database": {"database_url": _database_url},

@@ -6,6 +6,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from dags.alerts import send_waiting
 from dags.common import Json, described, nightly, outcomes_asset, run_step, schedule
 from dags.params import is_backfill, run_date
+from dags.public_page import write_public_page
 from dags.sensors import wait_for_features
 from include.config.loading import load_model, load_project, model_names, project_names
 from include.core.interval import Interval
@@ -34,6 +35,8 @@ the outbox. What a receiver does not take now, the DAG `outbox` sends later. `re
 - **If `<model>.retrain` is skipped:** no training is asked for; its log says why. View `retraining_requests`.
 - **If `report_period` is skipped:** no week, month or quarter that is reported on ended the day before.
 - **If `report_period` fails:** nothing else waits for it. Clear it: a report is sent once, however often it is written.
+- **If `public_page` fails** (only if the project has a page for everybody): it shows older measures. Clear the task; or
+  wait: each next run writes it.
 - **If `alert` is skipped:** no message was due, or none can be sent now; its log says why.
 - **If `alert` fails:** the webhook refused messages for good, or did not accept them within a day. They were given up.
   The run does not fail because of it.
@@ -89,6 +92,8 @@ def monitor(project: Project) -> DAG:
         ready >> outcomes() >> monitored >> alert()
         skewed = skew()
         ready >> skewed
+        if project.shown_page:
+            monitored >> write_public_page(project)
         if project.reports:
             [monitored, skewed] >> report_period()
         for model in (load_model(name) for name in model_names(project.name)):

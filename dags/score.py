@@ -8,6 +8,7 @@ from airflow.sdk import DAG, dag, task
 from dags import params
 from dags.common import Json, described, model_task, nightly, predictions_asset, run_step, schedule
 from dags.params import run_date
+from dags.public_page import write_public_page
 from dags.scoring import NO_CALLBACK, publish_day, raise_if_not_scored, score_day, score_shadow
 from dags.sensors import wait_for_features
 from include.config.loading import load_model, load_project, model_names
@@ -28,6 +29,8 @@ Scores every entity of the day with the day's champion from the promotion histor
   stays readable.
 - **If `score_shadow` or `shadow` fails** (only models with a shadow have these tasks): the champion's scores are
   published all the same. `report_shadow` raises an alert; the runbook is docs/runbooks/shadow.md.
+- **If `public_page` fails** (only if the project has a page for everybody): the predictions are published all the same,
+  and the page is the one before. Clear the task. docs/public-page.md
 - **To run past days again:** `airflow dags backfill {name}_score -s {first_day} -e {last_day}`. Readers keep what they
   see, and the log of `publish` says how many rows differ. With `-c '{{"publish": "replace"}}'` readers see the new
   scores; `python -m include.cli unpublish` undoes that.
@@ -60,7 +63,9 @@ def score_and_publish(model: Model) -> DAG:
 
         ready, scored = wait_for_features(project), score_day(model, day)
         ready >> scored
-        publish(scored)
+        published = publish(scored)
+        if project.shows_publicly(model.name):
+            published >> write_public_page(project)
         if model.shadow is not None:
             _beside(model, day, ready)
 

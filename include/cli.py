@@ -634,7 +634,17 @@ def publish(
     """Publish the scores of each day, completely or not at all."""
     interval = _interval(start, end)
     versions = _versions(model, interval, version)
-    _print(_run("publish", load_model(model), interval, mode=mode, versions=versions, data_view=data))
+    config = load_model(model)
+    _print(_run("publish", config, interval, mode=mode, versions=versions, data_view=data))
+    if (project := load_project(config.project)).shown_page:
+        _print(_run("public_page", project, interval))
+
+
+@app.command("public_page")
+def public_page(project: ProjectOption) -> None:
+    """Write the page for everybody, with what readers see now; an equal page is not written again."""
+    config = load_project(project)
+    _print(_run("public_page", config, Interval.of(config.day_of(datetime.now(UTC)))))
 
 
 @app.command()

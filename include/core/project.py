@@ -24,6 +24,7 @@ from include.core.local_time import first_time, moment_of
 from include.core.paths import can_meet
 from include.core.periods import Reports
 from include.core.prices import Prices
+from include.core.public_page import PublicPage
 from include.core.routes import Route
 
 
@@ -113,6 +114,13 @@ class Project(Config):
         description="reports of weeks, months and quarters, by the run date after each; without it, there are none",
         examples=[{"periods": ["week", "month"], "to": ["managers_mail"]}],
     )
+    public_page: bool | PublicPage = Field(
+        default=False,
+        description="one HTML page with the newest predictions and how good they were, for everybody who may see the "
+        "public columns of the entity (docs/public-page.md): true, or which models and how many rows. By default there "
+        "is none",
+        examples=[True, {"models": ["revenue"], "rows": 2000}],
+    )
     after_publish: tuple[Name, ...] = Field(
         default=(),
         description="Airflow connections that get a message after each change of what readers see; one of the channel "
@@ -139,6 +147,15 @@ class Project(Config):
     def _databricks_is_declared(self) -> Self:
         if "databricks" in self.run_on.values() and self.databricks is None:
             raise ValueError("run_on: a step runs on databricks, and there is no section `databricks` that says where")
+        return self
+
+    @model_validator(mode="after")
+    def _public_page_has_columns(self) -> Self:
+        if self.shown_page and not self.entity.public:
+            raise ValueError(
+                "public_page: entity.public names no column, and the page shows no others; name the public columns by "
+                "which people know a row, or remove public_page"
+            )
         return self
 
     @model_validator(mode="after")
@@ -364,6 +381,18 @@ class Project(Config):
     def looks_ahead(self) -> bool:
         """Return whether entities are known before their day, so that rows of features have a horizon."""
         return self.feeds[self.entity.feed].ahead_days > 0
+
+    @property
+    def shown_page(self) -> PublicPage | None:
+        """What the page for everybody shows; None without one."""
+        if isinstance(self.public_page, PublicPage):
+            return self.public_page
+        return PublicPage() if self.public_page else None
+
+    def shows_publicly(self, model: str) -> bool:
+        """Return whether the page for everybody has a model."""
+        page = self.shown_page
+        return page is not None and (not page.models or model in page.models)
 
     @property
     def has_public_entity_id(self) -> bool:

@@ -761,6 +761,15 @@ class PeriodsReported(StepResult):
         return None if self.reports else "no period that is reported on ended the day before"
 
 
+class PublicPageMade(StepResult):
+    """The result of `public_page`: where the page is, and of each model the run date that it shows, if any."""
+
+    page: str
+    bytes: int
+    changed: bool
+    shown: dict[str, date | None] = Field(default_factory=dict)
+
+
 class Retrained(StepResult):
     """The result of `retrain`: `why` a training of the run date is asked for, or why not."""
 

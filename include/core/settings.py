@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     artifacts: str = Field(description="where MLflow keeps models")
     journal: str = Field(description="where the journal is exported to; back it up with the raw tables")
     exports: str | None = Field(default=None, description="where files of published predictions are written")
+    public_pages: str | None = Field(
+        default=None, description="where pages for everybody are written; by default beside the tables, in _public"
+    )
     database_url: SecretStr = Field(description="the shared database, postgresql://user@host/name")
     mlflow_tracking_uri: SecretStr = Field(description="MLflow tracking; a database URL or http(s)://")
     mlflow_registry_uri: SecretStr | None = Field(default=None, description="MLflow registry; tracking's by default")

@@ -7,10 +7,12 @@ import hashlib
 import logging
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -308,25 +310,40 @@ def read(filesystem: Any, path: str) -> bytes | None:
     return content
 
 
-def write_whole(filesystem: Any, path: str, data: bytes, *, once: bool = False) -> None:
+def write_whole(
+    filesystem: Any, path: str, data: bytes, *, once: bool = False, headers: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Write a file so that readers see all of it or nothing.
 
     An object store shows an object when its PUT is complete; in a folder, the file is renamed into place. fsspec's own
     transaction is not used: it goes through the machine's temporary folder, and copies if that is another disk.
 
+    Args:
+        filesystem: of fsspec.
+        path: in it.
+        data: the content.
+        once: refuse to replace a file.
+        headers: what an object store says of the object, as boto3 names it; a folder has no such thing.
+
     Raises:
         FileExistsError: with `once`, there is such a file. An object store notices it even if it was written just now.
     """
     if not isinstance(filesystem, LocalFileSystem):
-        filesystem.pipe_file(path, data, mode="create" if once else "overwrite")
+        filesystem.pipe_file(path, data, mode="create" if once else "overwrite", **headers)
         return
-    target = Path(path)
-    if once and target.exists():
+    if once and Path(path).exists():
         raise FileExistsError(path)
+    with moved_into_place(Path(path)) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def moved_into_place(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` to write to; the file gets its name when it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{uuid4().hex}.part")  # hidden: no feed's pattern finds it
     try:
-        part.write_bytes(data)
+        yield part
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

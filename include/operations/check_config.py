@@ -47,6 +47,7 @@ def check_config(project: str) -> list[Problem]:
     for path in models:
         _check_model(path, raw, config, columns, found)
     if config is not None:
+        found.add_keys(file, [*_of_no_model(config, models)])
         found.add_keys(file, [*routes.misfits(config.notify, config.owner, _owners(models))])
     return sorted(dict.fromkeys(found.problems), key=lambda each: (each.file, each.line))
 
@@ -135,6 +136,14 @@ def _columns(declared: Mapping[str, Any], columns: Mapping[str, str]) -> Iterato
             elif columns[name] != kind:
                 other = "a label; list it as categorical" if kind == "double" else "a number; list it as numeric"
                 yield f"{key}.{place}: {name!r} is {other}"
+
+
+def _of_no_model(project: Project, files: Sequence[Path]) -> Iterator[str]:
+    """Yield a sentence for each model of the page for everybody that the project has not."""
+    there = [file.parent.name for file in files]
+    for place, name in enumerate(project.shown_page.models if project.shown_page else ()):
+        if name not in there:
+            yield f"public_page.models.{place}: there is no model {name!r}{nearest(name, there)}"
 
 
 def _owners(files: Sequence[Path]) -> dict[str, str]:

@@ -10,19 +10,21 @@ from getpass import getpass
 from pathlib import Path
 
 from include.core.errors import ActionRequiredError, DataError
+from include.core.interval import Interval
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.exports import export_erased
 from include.io.journal import require_exported
 from include.operations.erase_places import Erasure, ErasureJob
+from include.steps.public_page import public_page
 
 NOT_REACHED = (
     "backups of databases, tables and the journal (after a restore, type erase --again before any step)",
     "older object versions, if the bucket of tables, artifacts or landing keeps them",
     "what a step on Databricks writes that runs meanwhile (type erase --check when it has ended)",
     "what analysts and Power BI have read, and what was pulled to laptops",
-    "copies of exported files that others made, and those of models that declare no `exports` any more",
+    "copies of exported files and public pages that others made, and those that are not declared any more",
     "messages that were sent, logs of Airflow and of Databricks clusters (no identifier is written there)",
     "rows of feeds without the identifier that are joined by another key: give that identifier too, if they have one",
     "free text of public columns, and sums, shares and models that were made with the person's rows among others",
@@ -82,6 +84,8 @@ def erase(
             return done
         job.remove(done, owner)
         export_erased(settings, project)
+        if project.shown_page:
+            public_page(project, Interval.of(project.first_day), settings)
         job.look_at_originals(done, remove=remove_originals)
         left = Erasure()
         job.look(left)

@@ -22,6 +22,7 @@ from include.io.postgres.predictions import StoredBatch, point_readers, select_s
 from include.io.postgres.promotions import PromotionHistory, open_promotion_history
 from include.io.postgres.readers_news import announce_publication
 from include.steps.promote import require_sound, sync_alias
+from include.steps.public_page import refresh_public_page
 from include.steps.publish import publish
 from include.steps.score import score
 
@@ -141,10 +142,12 @@ def rollback(
         if done is not None:
             sync_alias(model, settings)
             export(settings, model.project)
-            export_published(settings, load_project(model.project), model, [day.day for day in done.days])
+            project = load_project(model.project)
+            export_published(settings, project, model, [day.day for day in done.days])
             for day in done.days:
                 log.info("%s %s: %s, instead of version %d", model.name, day.day, day.state, day.instead_of)
             log.info("%s", done.sentence)
+            refresh_public_page(settings, project)
             return done
     raise ActionRequiredError(
         f"{model.name}: days were published while the rollback ran; nothing changed. Run it again"

@@ -10,6 +10,7 @@ from include.core.records import Unpublished
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.exports import export_published
+from include.steps.public_page import refresh_public_page
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,10 @@ def unpublish(model: Model, interval: Interval, settings: Settings, *, since: da
     deleted. The record's `rows` counts the changed days.
     """
     days = postgres.predictions.unpublish(settings, model, interval, since)
-    export_published(settings, load_project(model.project), model, interval.days)
+    project = load_project(model.project)
+    export_published(settings, project, model, interval.days)
     for day in days:
         now = "nothing is published now" if day.batch_id is None else f"batch {day.batch_id} is published again"
         log.info("%s %s: batch %s is undone, %s", model.name, day.day, day.undone, now)
+    refresh_public_page(settings, project)
     return Unpublished(interval=interval, rows=len(days), model=model.name, days=tuple(days))

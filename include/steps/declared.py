@@ -110,6 +110,7 @@ STEPS = {
         Step("monitor", Project, records.Monitored),
         Step("retrain", Model, records.Retrained),
         Step("report_period", Project, records.PeriodsReported),
+        Step("public_page", Project, records.PublicPageMade),
         Step("revalidate", Project, records.Revalidated, _OPERATIONS, writes_journal=True),
         Step("unpublish", Model, records.Unpublished, _OPERATIONS),
         Step("rollback", Model, records.RolledBack, _OPERATIONS),

@@ -26,6 +26,7 @@ def render(
     visible: Callable[[str], str],
     styles: Sequence[Path] = (),
     script: Path | None = None,
+    asks: bool = True,
 ) -> str:
     """Return a page.
 
@@ -34,8 +35,8 @@ def render(
         values: what the template shows.
         visible: makes each character of a text visible to a person; it is applied before the text is escaped.
         styles: style sheets after the common one, which are files of the product.
-        script: a script of the product, for a page that a server sends. The browser runs this one only, and it may
-            ask that server only. Without it, nothing runs.
+        script: a script of the product. The browser runs this one only; without it, nothing runs.
+        asks: whether the script may ask the server that sent the page; it may ask no other.
     """
     style = "".join(each.read_text(encoding="utf-8") for each in (BASE, *styles))
     run = None if script is None else script.read_text(encoding="utf-8")
@@ -46,6 +47,7 @@ def render(
         style_digest=_digest(style),
         script=None if run is None else Markup(run),
         script_digest="" if run is None else _digest(run),
+        asks=asks,
     )
 
 

@@ -27,7 +27,10 @@ VARIABLES = {
 }
 CONNECTIONS: dict[str, dict[str, Any]] = {
     "LANDING": {"conn_type": "generic", "extra": {"uri": "/landing"}},
-    "TABLES": {"conn_type": "generic", "extra": {"uri": "/tables", "catalog": "main.nightly", "exports": "/out"}},
+    "TABLES": {
+        "conn_type": "generic",
+        "extra": {"uri": "/tables", "catalog": "main.nightly", "exports": "/out", "public_pages": "/web"},
+    },
     "ARTIFACTS": {"conn_type": "generic", "extra": {"uri": "/artifacts"}},
     "JOURNAL": {"conn_type": "generic", "extra": {"uri": "/journal"}},
     "DATABASE": {"conn_type": "postgres", "host": "nowhere", "login": "nightly", "password": "plantedDatabasePassword"},
@@ -73,7 +76,7 @@ def test_a_task_gets_its_settings_from_connections_only(connected: None, monkeyp
     settings = connections.resolve("scheduled__1", "abc")
     assert (settings.landing, settings.tables, settings.artifacts) == ("/landing", "/tables", "/artifacts")
     assert (settings.catalog, settings.run_id, settings.git_commit) == ("main.nightly", "scheduled__1", "abc")
-    assert (settings.storage_options, settings.exports) == ({}, "/out")
+    assert (settings.storage_options, settings.exports, settings.public_pages) == ({}, "/out", "/web")
     secrets = (settings.database_url, settings.mlflow_tracking_uri, settings.mlflow_registry_uri, settings.hash_key)
     assert [secret and secret.get_secret_value() for secret in secrets] == [
         "postgresql://nightly:plantedDatabasePassword@nowhere",

@@ -64,6 +64,8 @@ def test_features_are_tried_and_models_compared_with_them(tmp_path: Path) -> Non
     text = model.read_text(encoding="utf-8")
     text = text.replace("  - leaving_hour", "  - leaving_our").replace("categorical: [company,", "categorical: [month,")
     model.write_text(text, encoding="utf-8")
+    with (tmp_path / "ferries" / "project.yaml").open("a", encoding="utf-8") as project:
+        project.write("public_page: {models: [late_fery]}\n")
     done = subprocess.run(
         [sys.executable, "-m", "include.cli", "check_config", "--project", "ferries", "--format", "github"],
         cwd=ROOT,
@@ -76,6 +78,7 @@ def test_features_are_tried_and_models_compared_with_them(tmp_path: Path) -> Non
     wrong = "numeric.0: features.py returns no column 'leaving_our'; did you mean 'leaving_hour'?"
     assert f"::error file={model},line={line}::{wrong}" in done.stdout.splitlines(), done.stdout + done.stderr
     assert "categorical.0: 'month' is a number; list it as numeric" in done.stdout
+    assert "public_page.models.0: there is no model 'late_fery'; did you mean 'late_ferry'?" in done.stdout
 
 
 def test_the_first_model_of_a_project_takes_all_that_features_return(

@@ -24,6 +24,7 @@ from include.core.outbox import Message
 from include.core.periods import Period
 from include.core.personal import HashKey
 from include.core.project import Project
+from include.core.public_page import PublicPage
 from include.core.records import Alert, ScoredDay
 from include.core.settings import Settings
 from include.io import exports, postgres
@@ -39,6 +40,7 @@ from include.operations import erase as erasing
 from include.operations.check import check
 from include.operations.simulate import maker
 from include.runner.run import run
+from include.steps.public_page import public_page
 from include.steps.publish import publish_scores
 from include.steps.validate import validate
 from tests.conftest import Install
@@ -345,6 +347,7 @@ def lists_of_actions(settings: Settings) -> list[dict[str, Any]]:
 def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     project, settings = landed
     settings = settings.model_copy(update={"exports": f"{settings.tables}/exports"})
+    project = project.model_copy(update={"public_page": PublicPage(models=("late_ferry",))})
     exported = small_model("late_ferry").model_copy(update={"exports": "parquet"})
     monkeypatch.setattr(exports, "load_model", lambda _: exported)
     publish_labels(project, settings)
@@ -361,8 +364,11 @@ def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings], mo
     before = postgres.predictions.read_predictions(settings, "late_ferry", FEW)
     theirs, lists = entity(settings, FERRY)["entity_id"].to_list(), lists_of_actions(settings)
     assert {row["entity_id"] for each in lists for row in each["top"]} > {*theirs}
+    public_page(project, FEW, settings)
+    shown = public_rows(settings)
     done = erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
     assert done.rows["predictions"] == done.rows["lists of actions"] == len(FEW.days)
+    assert len(public_rows(settings)) == len(shown) - 1, "the page is written again"
     for had, has in zip(lists, lists_of_actions(settings), strict=True):
         assert has["top"] == [row for row in had["top"] if row["entity_id"] not in theirs]
         assert len(has["top"]) == len(had["top"]) - 1
@@ -385,6 +391,13 @@ def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings], mo
     assert explained == after.height, "reasons go with their predictions"
     files = [pl.read_parquet(path) for path in Path(str(settings.exports)).glob("*/*/*/*.parquet")]
     assert sum(rows.height for rows in files) == after.height, "the files are written again"
+
+
+def public_rows(settings: Settings) -> list[str]:
+    """Return the rows of the one file with predictions beside the page for everybody."""
+    [file] = Path(f"{settings.tables}/_public/ferries").glob("late_ferry-20*.csv")
+    assert file.name in (file.parent / "index.html").read_text()
+    return file.read_text().splitlines()
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0].rpartition('.')[2]} {place[1]} {place[2]}")

@@ -131,6 +131,21 @@ def test_an_analyst_reads_complete_days(stack: Stack, story: Story) -> None:
     assert found == {(model, day): rows for model in story.models for day, rows in story.rows.items()}
 
 
+@on_each
+def test_everybody_reads_the_public_page_of_the_newest_run_date(stack: Stack, story: Story) -> None:
+    settings = demo.settings_of(stack)
+    filesystem, root = storage.filesystem(settings, f"{settings.tables}/_public/flights")
+    found = dict(files(filesystem, root))
+    page = found[f"{root}/index.html"].decode()
+    newest = max(story.rows)
+    for model in story.models:
+        assert f"<b>Run date {newest}</b>: {story.rows[newest]:,} predictions" in page, "written after publish"
+        [name] = re.findall(rf'href="({model}-{newest}-[0-9a-f]+\.csv)"', page)
+        assert len(found[f"{root}/{name}"].splitlines()) == 1 + story.rows[newest]
+    assert "tailnum" not in page
+    assert "contact_email" not in page
+
+
 @on_folders
 def test_an_analyst_reads_outcomes_beside_predictions(stack: Stack) -> None:
     reader, rows_of_day = stack.cli_environment()["READER_URL"], STORIES["folders"].rows

@@ -1,0 +1,75 @@
+"""What the page for everybody reads of the shared database: rows of the wide views, which have no personal column."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+
+from include.core.feeds import HORIZON
+from include.core.names import predictions_view
+from include.core.settings import Settings
+from include.io.postgres import schema
+from include.io.postgres.connection import engine, lock
+from include.io.postgres.schema import batches, model_versions, publications, published
+from include.report.public_facts import ShownBatch
+
+BLOCK_ROWS = 5_000
+"""Rows that are held at once while they are written to a file."""
+
+
+@contextmanager
+def reading_alone(settings: Settings, project: str) -> Iterator[sa.Connection]:
+    """Yield a connection that sees one moment, while nobody else makes a page of the project.
+
+    The moment is after the wait, so that of two writers the last one shows what was committed last.
+    """
+    with engine(settings).begin() as alone:
+        lock(alone, f"public page {project}")
+        with engine(settings).connect().execution_options(isolation_level="REPEATABLE READ") as reading:
+            yield reading
+
+
+def read_newest(connection: sa.Connection, model: str) -> ShownBatch | None:
+    """Return the newest run date that readers see of a model, with its batch; None if they see none."""
+    s, b, v, p = published.c, batches.c, model_versions.c, publications.c
+    publication = sa.select(sa.func.max(p.id)).where(p.model == s.model, p.day == s.day).scalar_subquery()
+    of_version = (v.model == s.model) & (v.model_version == b.model_version)
+    statement = (
+        sa
+        .select(s.day, publication, b.model_version, v.semantic_version, b.as_of, s.published_at, b.rows)
+        .select_from(published.join(batches, b.batch_id == s.batch_id).outerjoin(model_versions, of_version))
+        .where(s.model == model)
+        .order_by(s.day.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else ShownBatch(*row)
+
+
+def read_highest(
+    connection: sa.Connection, model: str, day: date, columns: Sequence[str], limit: int
+) -> list[tuple[Any, ...]]:
+    """Return the rows of a run date with the highest scores, the highest first; equal ones by their key."""
+    selecting = _of_day(model, day, columns).order_by(sa.column("score").desc(), *_BY_KEY).limit(limit)
+    return [tuple(row) for row in connection.execute(selecting)]
+
+
+def read_all(connection: sa.Connection, model: str, day: date, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield all rows of a run date by their key, a block in memory at a time."""
+    streaming = {"stream_results": True, "yield_per": BLOCK_ROWS}
+    with connection.execute(_of_day(model, day, columns).order_by(*_BY_KEY), execution_options=streaming) as rows:
+        yield from map(tuple, rows)
+
+
+_BY_KEY: tuple[sa.ColumnElement[Any], ...] = (sa.column(HORIZON), sa.collate(sa.column("entity_id", schema.TEXT), "C"))
+
+
+def _of_day(model: str, day: date, columns: Sequence[str]) -> sa.Select[Any]:
+    view = sa.table(predictions_view(model), sa.column("day", schema.DATE))
+    named: list[sa.ColumnElement[Any]] = [
+        sa.cast(sa.column(name), sa.Text).label(name) if name == "probabilities" else sa.column(name)
+        for name in columns
+    ]
+    return sa.select(*named).select_from(view).where(view.c.day == day)

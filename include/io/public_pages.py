@@ -1,0 +1,104 @@
+"""The page for everybody as a file, with the files beside it: one folder for each project.
+
+A file with rows is named by its content, and the page is written after the files that it names. So whoever reads a
+page finds its own files, whole, and never those of another night.
+"""
+
+import csv
+import hashlib
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fsspec.implementations.local import LocalFileSystem
+
+from include.core.settings import Settings
+from include.io import storage
+from include.io.landing import moved_into_place, write_whole
+
+FOLDER = "_public"
+PAGE = "index.html"
+ENDING = ".csv"
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that a spreadsheet would run."""
+
+
+class PublicFolder:
+    """The folder with the page of a project."""
+
+    def __init__(self, settings: Settings, project: str) -> None:
+        place = settings.public_pages or f"{settings.tables.rstrip('/')}/{FOLDER}"
+        self._fs, root = storage.filesystem(settings, place)
+        self._root = f"{root.rstrip('/')}/{project}"
+
+    @property
+    def page(self) -> str:
+        """The URI of the page."""
+        return str(self._fs.unstrip_protocol(f"{self._root}/{PAGE}"))
+
+    def put_file(self, local: Path, name: str) -> None:
+        """Add a file, whole or not at all. One of this name has the same content."""
+        target = f"{self._root}/{name}"
+        with suppress(FileNotFoundError):
+            if self._fs.info(target)["size"] == local.stat().st_size:
+                return
+        if isinstance(self._fs, LocalFileSystem):
+            with moved_into_place(Path(target)) as part:
+                shutil.copyfile(local, part)
+        else:
+            self._fs.put_file(str(local), target, **self._headers("text/csv; charset=utf-8"))
+
+    def put_page(self, content: bytes) -> bool:
+        """Replace the page in one move; return whether it is another one."""
+        target = f"{self._root}/{PAGE}"
+        with suppress(FileNotFoundError):
+            if self._fs.cat_file(target) == content:
+                return False
+        write_whole(self._fs, target, content, headers=self._headers("text/html; charset=utf-8"))
+        return True
+
+    def remove_others(self, kept: Iterable[str]) -> None:
+        """Remove the files that the page does not name."""
+        wanted = {*kept}
+        with suppress(FileNotFoundError):
+            for path in self._fs.ls(self._root, detail=False):
+                name = path.rstrip("/").rpartition("/")[2]
+                if name.endswith(ENDING) and name not in wanted:
+                    self._fs.rm_file(path)
+
+    def _headers(self, kind: str) -> dict[str, str]:
+        """Return what S3 tells a browser: a type, and to ask for the page again each time."""
+        return {"ContentType": kind, "CacheControl": "no-cache"} if "s3" in self._fs.protocol else {}
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], zone: ZoneInfo) -> tuple[int, str]:
+    """Write rows for a spreadsheet; return their number and the SHA-256 of the file.
+
+    It begins with a byte order mark, by which Excel knows UTF-8. A text that a spreadsheet would run as a formula
+    begins with an apostrophe. Times are ISO 8601 with the offset of the zone.
+    """
+    count = 0
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, lineterminator="\r\n")  # else a lone "\r" in a text is not quoted
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_text(value, zone) for value in row])
+            count += 1
+    with path.open("rb") as written:
+        return count, hashlib.file_digest(written, "sha256").hexdigest()
+
+
+def _text(value: Any, zone: ZoneInfo) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULAS) else value
+    if isinstance(value, datetime):
+        return value.astimezone(zone).isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value

@@ -1,0 +1,223 @@
+"""`public_page`: the page in S3 is what readers see, whole, with its own files, also after a kill and two writers."""
+
+import csv
+import io
+import re
+import threading
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from include import cli
+from include.config.loading import load_model, load_project
+from include.core.errors import ActionRequiredError, ConfigError
+from include.core.interval import Interval
+from include.core.project import Project
+from include.core.public_page import PublicPage
+from include.core.records import PublicPageMade
+from include.core.settings import Settings
+from include.io import postgres, storage
+from include.io.postgres.public_pages import read_newest
+from include.io.public_pages import PublicFolder
+from include.operations import unpublish as unpublishing
+from include.operations.unpublish import unpublish
+from include.steps import public_page as step
+from include.steps.public_page import public_page
+from include.steps.publish import publish_scores
+from tests.integration import small
+from tests.integration.test_publish import AS_OF, DAY, asked, entities_of, frame
+from tests.pages import FORMULA, Structure
+from tests.s3 import on_s3
+
+NEXT = DAY + timedelta(days=1)
+LATE = load_model("late_ferry")
+SHOWN = load_project("ferries").model_copy(update={"public_page": PublicPage(models=("late_ferry",), rows=3)})
+
+
+@pytest.fixture
+def own(settings: Settings, s3: str) -> Settings:
+    return on_s3(settings, s3)
+
+
+@pytest.fixture
+def put(own: Settings) -> Callable[..., None]:
+    """Return a function that publishes days, without the page."""
+
+    def put(*days: date, company: str = "UA", **changes: Any) -> None:
+        scores = frame(*days, **changes)
+        about: dict[str, Any] = {"days": asked(scores), "as_of": dict.fromkeys(days, AS_OF)}
+        publish_scores(SHOWN, LATE, scores.lazy(), entities_of(scores, company).lazy(), own, **about)
+
+    return put
+
+
+def make(own: Settings, project: Project = SHOWN) -> PublicPageMade:
+    return public_page(project, Interval.of(DAY), own)
+
+
+def files(own: Settings) -> dict[str, bytes]:
+    filesystem, root = storage.filesystem(own, f"{own.tables}/_public/ferries")
+    return {path.removeprefix(f"{root}/"): filesystem.cat_file(path) for path in filesystem.find(root)}
+
+
+def page(own: Settings) -> str:
+    return files(own)["index.html"].decode()
+
+
+def lines(own: Settings) -> list[dict[str, str]]:
+    """Return the rows of the file with all predictions that the page links."""
+    [name] = re.findall(r'href="(late_ferry-20[^"]+\.csv)"', page(own))
+    return [*csv.DictReader(io.StringIO(files(own)[name].decode("utf-8-sig"), newline=""))]
+
+
+def test_the_page_is_what_readers_see_with_files_of_all_rows(put: Any, own: Settings) -> None:
+    put(DAY, rows=4)
+    put(NEXT, rows=5, company=FORMULA)
+    made = make(own)
+    assert (made.changed, made.rows, made.shown) == (True, 3, {"late_ferry": NEXT})
+    assert made.page.startswith("s3://")
+    text = Structure(page(own)).text
+    assert "Run date 2013-03-02: 5 predictions of version 1, published " in text
+    assert "it has the 3 highest of 5" in text
+    assert "That is not known yet" in text
+    assert [row["score"] for row in lines(own)] == ["0.1", "0.2", "0.3", "0.4", "0.5"]
+    assert lines(own)[0]["company"] == f"'{FORMULA}", "a spreadsheet does not run it"
+    assert lines(own)[0]["departs_at"] == "2013-03-01T03:00:00-05:00"
+    filesystem, root = storage.filesystem(own, own.tables)
+    about = filesystem.info(f"{root}/_public/ferries/index.html")
+    assert about["ContentType"] == "text/html; charset=utf-8", "a browser shows it"
+
+    before = files(own)
+    assert make(own).changed is False
+    assert files(own) == before
+    assert len(before) == 3  # the page, all predictions, the history
+
+
+def test_files_of_the_page_before_go_and_a_kill_leaves_a_page_that_is_whole(
+    put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(DAY)
+    make(own)
+    before = files(own)
+    put(DAY, shift=0.1)
+
+    def killed(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PublicFolder, "put_page", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(own)
+    assert files(own).items() >= before.items()  # the old page has its own files
+    assert lines(own)[0]["score"] == "0.1"
+    make(own)
+    assert lines(own)[0]["score"] == "0.2"
+    assert set(files(own)) == {"index.html", *re.findall(r'href="([^"]+\.csv)"', page(own))}
+
+
+def test_the_page_follows_readers_back_and_says_when_there_is_nothing(
+    put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpublishing, "load_project", lambda _: SHOWN)
+    put(DAY)
+    put(NEXT)
+    make(own)
+    unpublish(LATE, Interval.of(NEXT), own)
+    assert "Run date 2013-03-01: 4 predictions" in Structure(page(own)).text
+    unpublish(LATE, Interval.of(DAY), own)
+    assert "There are no predictions yet." in Structure(page(own)).text
+    assert set(files(own)) == {"index.html"}
+
+    put(DAY)
+    make(own)
+    monkeypatch.setattr(step, "make_public_page", lambda _: 1 / 0)
+    with pytest.raises(ActionRequiredError, match=r"readers of the database see the change.*public_page --project"):
+        unpublish(LATE, Interval.of(DAY), own)
+    with postgres.connection.engine(own).connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM published").scalar() == 0
+
+
+def test_of_two_writers_the_last_one_shows_what_readers_see(
+    put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(DAY)
+    has_read, may_write, write = threading.Event(), threading.Event(), PublicFolder.put_page
+
+    def slow(folder: PublicFolder, content: bytes) -> bool:
+        if not has_read.is_set():
+            has_read.set()
+            assert may_write.wait(60)
+        return write(folder, content)
+
+    monkeypatch.setattr(PublicFolder, "put_page", slow)
+    one, other = (threading.Thread(target=make, args=(own,)) for _ in range(2))
+    one.start()
+    assert has_read.wait(60)
+    put(DAY, shift=0.1)
+    other.start()
+    other.join(1)  # it waits for the first one
+    may_write.set()
+    one.join(60)
+    other.join(60)
+    assert lines(own)[0]["score"] == "0.2"
+
+
+def test_the_rows_are_of_one_moment(put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(DAY)
+
+    def overtaken(*given: Any) -> Any:
+        found = read_newest(*given)
+        put(DAY, rows=9, shift=0.1)  # another batch is published while the page is made
+        return found
+
+    monkeypatch.setattr(step, "read_newest", overtaken)
+    make(own)
+    assert "Run date 2013-03-01: 4 predictions" in Structure(page(own)).text
+    assert len(lines(own)) == 4
+
+
+def test_the_history_has_the_measures_of_each_run_date(put: Any, own: Settings) -> None:
+    put(DAY)
+    put(NEXT)
+    measured = [
+        {"model": "late_ferry", "day": DAY, "slice": "all", "slice_value": "", "metric": name, "value": 0.25, "rows": 4}
+        | {"model_version": 1, "digest": "d", "run_id": "r", "measured_at": datetime.now(UTC)}
+        for name in ("log_loss", "accuracy")
+    ]
+    with postgres.connection.engine(own).begin() as connection:
+        connection.execute(postgres.schema.performance_daily.insert(), measured)
+    make(own)
+    [name] = re.findall(r'href="(late_ferry-history[^"]+\.csv)"', page(own))
+    assert files(own)[name].decode("utf-8-sig").splitlines() == [
+        "day,model_version,predictions,known_outcomes,log_loss,accuracy",
+        "2013-03-01,1,4,4,0.25,0.25",
+        "2013-03-02,1,4,,,",
+    ]
+
+
+def test_a_project_without_a_page_or_with_a_model_that_is_not_there_is_refused(own: Settings) -> None:
+    with pytest.raises(ConfigError, match=r"project.yaml: it declares no public_page"):
+        make(own, load_project("ferries"))
+    wrong = SHOWN.model_copy(update={"public_page": PublicPage(models=("late_fery",))})
+    with pytest.raises(ConfigError, match=r"public_page.models: no model 'late_fery'.*late_ferry"):
+        make(own, wrong)
+
+
+def test_the_command_makes_it_and_publishing_by_hand_too_and_both_are_recorded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "load_project", lambda _: SHOWN)
+    small.prepare(settings, SHOWN, DAY)
+    small.promoted(settings, LATE.name, 1, DAY)
+    small.score(settings, SHOWN, LATE.name, DAY)
+    asked = [["public_page", "--project", "ferries"], ["publish", "--model", "late_ferry", "--start", str(DAY)]]
+    for words, said in zip(asked, ("There are no predictions yet.", "Run date 2013-03-01: 4 predictions"), strict=True):
+        done = CliRunner().invoke(cli.app, words, env=settings.variables())
+        assert done.exit_code == 0, done.output
+        assert '"page": "file://' in done.stdout
+        assert said in Structure(page(settings)).text
+    recorded = small.select(settings, "SELECT state, project FROM step_runs WHERE step = 'public_page'")
+    assert recorded == [{"state": "success", "project": "ferries"}] * 2
