@@ -19,6 +19,7 @@ from dags.common import (
     quality_task,
     run_range_step,
     settings,
+    to_build,
 )
 from dags.scoring import versions
 from include.config.loading import load_model, load_project, model_names, project_names
@@ -211,5 +212,5 @@ def _failures(project: Project, models: list[Model]) -> dict[str, list[FailedDay
     return found
 
 
-for name in project_names():
+for name in to_build(project_names(), "backfill_range"):
     backfill_range(load_project(name))
