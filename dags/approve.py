@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from airflow.sdk import DAG, Param, dag
 
 from dags.alerts import RUN_FAILED
-from dags.common import DEFAULT_ARGS, Json, announce_champion, champions_asset, described, model_task
+from dags.common import DEFAULT_ARGS, Json, announce_champion, champions_asset, described, model_task, to_build
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 
@@ -78,6 +78,6 @@ def approve(model: Model) -> DAG:
     return build()
 
 
-for name in model_names():
+for name in to_build(model_names(), "approve"):
     if load_model(name).approved_by is not None:
         approve(load_model(name))

@@ -19,6 +19,7 @@ from dags.common import (
     quality_task,
     run_range_step,
     settings,
+    to_build,
 )
 from dags.public_page import write_public_page
 from dags.scoring import versions
@@ -214,5 +215,5 @@ def _failures(project: Project, models: list[Model]) -> dict[str, list[FailedDay
     return found
 
 
-for name in project_names():
+for name in to_build(project_names(), "backfill_range"):
     backfill_range(load_project(name))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
-from airflow.sdk import Asset, CronTriggerTimetable, Param, get_current_context
+from airflow.sdk import Asset, CronTriggerTimetable, Param, get_current_context, get_parsing_context
 from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
@@ -57,8 +57,6 @@ DEFAULT_ARGS: dict[str, Any] = {
     "execution_timeout": timedelta(hours=2),
     "on_failure_callback": TASK_FAILED,  # after the last try
 }
-OWNERS = ", ".join(sorted({load_project(name).owner for name in project_names()})) or "airflow"
-"""The owners of all projects, and so of the DAGs of the bundle."""
 
 WAIT: dict[str, Any] = {
     # reschedule frees the slot between checks; the task cannot defer, because the triggerer cannot import `include`
@@ -85,6 +83,21 @@ quality_task = cast(TaskDecorator, partial(task_decorator_factory, decorated_ope
 
 model_task = cast(TaskDecorator, partial(task_decorator_factory, decorated_operator_class=ModelTask))
 """The decorator `@task`, for a `ModelTask`."""
+
+
+def owners() -> str:
+    """Return the owners of all projects, and so of the DAGs of the bundle."""
+    return ", ".join(sorted({load_project(name).owner for name in project_names()})) or "airflow"
+
+
+def to_build(names: Iterable[str], kind: str) -> list[str]:
+    """Return the models or projects whose DAG `<name>_<kind>` this process needs.
+
+    Airflow parses the file of a task again in each task, and then says which DAG it looks for. The others are not even
+    loaded, so that the start of a task does not depend on how many models there are.
+    """
+    wanted = get_parsing_context().dag_id
+    return [name for name in names if wanted in (None, f"{name}_{kind}")]
 
 
 def describe(text: str, config: Project | Model, project: Project) -> str:

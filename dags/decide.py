@@ -13,6 +13,7 @@ from dags.common import (
     nightly,
     run_step,
     schedule,
+    to_build,
 )
 from dags.params import run_date
 from dags.sensors import wait_for_features
@@ -106,6 +107,6 @@ def decide(model: Model) -> DAG:
     return build()
 
 
-for name in model_names():
+for name in to_build(model_names(), "decide"):
     if (declared := load_model(name)).shadow is not None:
         decide(declared)

@@ -6,7 +6,7 @@ from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from dags.alerts import RUN_FAILED
-from dags.common import DEFAULT_ARGS, OWNERS, Json, log, settings
+from dags.common import DEFAULT_ARGS, Json, log, owners, settings
 from include.core.errors import ActionRequiredError, LockTimeoutError
 
 DOC = """
@@ -35,7 +35,7 @@ The message of an incident names its number; the view `incidents` lists all. Who
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     is_paused_upon_creation=False,  # a form that waits in a paused DAG would be silent
-    default_args={**DEFAULT_ARGS, "owner": OWNERS, "execution_timeout": timedelta(minutes=10)},
+    default_args={**DEFAULT_ARGS, "owner": owners(), "execution_timeout": timedelta(minutes=10)},
     params={
         "incident": Param(type="integer", minimum=1, title="Incident", description="Its number, as its message says."),
         "action": Param(

@@ -6,7 +6,7 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
 
 from dags.alerts import RUN_FAILED
-from dags.common import DEFAULT_ARGS, OWNERS, Json, run_step
+from dags.common import DEFAULT_ARGS, Json, owners, run_step
 from include.config.loading import load_project, project_names
 from include.core.interval import Interval
 
@@ -34,7 +34,7 @@ landed, or held for a decision as the rules say.
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={**DEFAULT_ARGS, "owner": OWNERS},
+    default_args={**DEFAULT_ARGS, "owner": owners()},
     dagrun_timeout=timedelta(hours=24),
     on_failure_callback=RUN_FAILED,
 )

@@ -4,7 +4,7 @@ from airflow.sdk import DAG, TaskGroup, dag, task, teardown
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import send_waiting
-from dags.common import Json, described, nightly, outcomes_asset, run_step, schedule
+from dags.common import Json, described, nightly, outcomes_asset, run_step, schedule, to_build
 from dags.params import is_backfill, run_date
 from dags.public_page import write_public_page
 from dags.sensors import wait_for_features
@@ -110,5 +110,5 @@ def monitor(project: Project) -> DAG:
     return build()
 
 
-for name in project_names():
+for name in to_build(project_names(), "monitor"):
     monitor(load_project(name))

@@ -6,7 +6,7 @@ from airflow.sdk import CronTriggerTimetable, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.alerts import report_dead_watcher, send_waiting
-from dags.common import DEFAULT_ARGS, OWNERS
+from dags.common import DEFAULT_ARGS, owners
 from dags.recovery import try_to_note_recovered
 from include.core.errors import ActionRequiredError
 
@@ -40,7 +40,7 @@ open incidents have succeeded since, and sends that they recovered.
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,  # nobody thinks of it until a message is missing
-    default_args={**DEFAULT_ARGS, "owner": OWNERS, "execution_timeout": timedelta(minutes=10)},
+    default_args={**DEFAULT_ARGS, "owner": owners(), "execution_timeout": timedelta(minutes=10)},
     dagrun_timeout=timedelta(hours=1),
 )
 def outbox() -> None:

@@ -6,7 +6,7 @@ from airflow.sdk import DAG, dag, task
 
 from dags import params
 from dags.arrivals import WaitForFiles
-from dags.common import Json, described, features_asset, nightly, quality_task, run_step, schedule
+from dags.common import Json, described, features_asset, nightly, quality_task, run_step, schedule, to_build
 from dags.params import run_date
 from dags.sensors import extract_rows
 from dags.steps import step_task
@@ -85,5 +85,5 @@ def features_of_day(project: Project) -> Any:
     )
 
 
-for name in project_names():
+for name in to_build(project_names(), "prepare"):
     prepare(load_project(name))

@@ -20,6 +20,7 @@ from dags.common import (
     run_step,
     settings,
     skipped,
+    to_build,
 )
 from dags.scoring import digests, features
 from dags.steps import runs_on_databricks, step_task
@@ -129,5 +130,5 @@ def _form() -> dict[str, Any]:
     }
 
 
-for name in model_names():
+for name in to_build(model_names(), "rollback"):
     roll_back(load_model(name))

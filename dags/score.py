@@ -6,7 +6,7 @@ from typing import Any
 from airflow.sdk import DAG, dag, task
 
 from dags import params
-from dags.common import Json, described, model_task, nightly, predictions_asset, run_step, schedule
+from dags.common import Json, described, model_task, nightly, predictions_asset, run_step, schedule, to_build
 from dags.params import run_date
 from dags.public_page import write_public_page
 from dags.scoring import NO_CALLBACK, publish_day, raise_if_not_scored, score_day, score_shadow
@@ -91,5 +91,5 @@ def _beside(model: Model, day: Callable[[], Interval], ready: Any) -> None:
     shadow(scored) >> report_shadow()
 
 
-for name in model_names():
+for name in to_build(model_names(), "score"):
     score_and_publish(load_model(name))

@@ -2,7 +2,7 @@
 
 from airflow.sdk import dag, task
 
-from dags.common import Json, described, nightly, schedule, settings
+from dags.common import Json, described, nightly, schedule, settings, to_build
 from dags.params import run_date
 from include.config.loading import is_simulated, load_project, project_names
 from include.core.interval import Interval
@@ -45,6 +45,6 @@ def simulate_day(project: Project) -> None:
     build()
 
 
-for name in project_names():
+for name in to_build(project_names(), "simulate"):
     if is_simulated(load_project(name)):
         simulate_day(load_project(name))

@@ -19,6 +19,7 @@ from dags.common import (
     run_step,
     schedule,
     settings,
+    to_build,
     versions_asset,
 )
 from dags.params import run_date
@@ -201,5 +202,5 @@ def _named(model: Model, version: int | None) -> str:
     return f"version {version}" + (f" ({name})" if name else "")
 
 
-for name in model_names():
+for name in to_build(model_names(), "train"):
     train(load_model(name))

@@ -20,7 +20,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is not YAML, has a key twice, or is no mapping. The message names the file and the line.
     """
     try:
-        declared = _yaml().load(path.read_text(encoding="utf-8"))
+        declared = _load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except MarkedYAMLError as error:
@@ -68,6 +68,14 @@ def _inside(node: Node) -> dict[str, tuple[Node, Node]]:
     if isinstance(node, SequenceNode):
         return {str(position): (value, value) for position, value in enumerate(node.value)}
     return {}
+
+
+def _load(text: str) -> Any:
+    """Parse a text with the parser in C, where it is installed; if that finds an error, the other one explains it."""
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError:
+        return _yaml().load(text)
 
 
 def _yaml() -> YAML:
