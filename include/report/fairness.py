@@ -17,6 +17,8 @@ from include.report.subject import ReportSubject, by_frequency
 
 MIN_ROWS = 300
 """A smaller slice is not compared, if the gate declares no other number."""
+MIN_COUNTED = 30
+"""A rate that is of fewer rows of a slice, such as of its few outcomes of 1, is not compared."""
 MAX_SLICES = 20
 """The most slices of a column that `model.yaml` does not name."""
 
@@ -92,8 +94,9 @@ class Fairness:
 
     @property
     def beyond_chance(self) -> list[Comparison]:
-        """The differences that chance does not explain, the surest first."""
-        return sorted((each for each in self.comparisons if each.is_beyond_chance), key=lambda each: each.chance or 0.0)
+        """The differences that chance does not explain: those of errors and calibration first, the surest first."""
+        found = (each for each in self.comparisons if each.is_beyond_chance)
+        return sorted(found, key=lambda each: (not each.rate.is_error, each.chance or 0.0, -abs(each.difference)))
 
 
 def fairness(subject: ReportSubject) -> Fairness:
@@ -104,15 +107,14 @@ def fairness(subject: ReportSubject) -> Fairness:
     drawn = np.random.default_rng(subject.model.seed).multinomial(
         len(days), np.full(len(days), 1 / max(len(days), 1)), size=DRAWS
     )
-    compared, small = [], 0
+    compared: list[Comparison] = []
+    small = 0
     for column, value, inside in found:
         if inside.sum() < min_rows:
             small += 1
         elif not inside.all():
-            compared += [
-                _compare(rate, column, value, inside, number, drawn) for rate in (_skill(subject, inside), *measured)
-            ]
-    compared = [each for each in compared if np.isfinite(each.difference)]
+            for rate in (_skill(subject, inside), *measured):
+                compared += _compare(rate, column, value, inside, number, drawn)
     known = [each for each in compared if each.chance is not None]
     adjusted = iter(holm([each.chance or 0.0 for each in known]) if known else [])
     compared = [each if each.chance is None else replace(each, chance=next(adjusted)) for each in compared]
@@ -186,8 +188,19 @@ def _skill(subject: ReportSubject, inside: np.ndarray) -> Rate:
 
 def _compare(
     rate: Rate, column: str, value: str, inside: np.ndarray, number: np.ndarray, drawn: np.ndarray
-) -> Comparison:
-    """Compare one rate; `number` is the day of each row, `drawn` how often each resample has each day."""
+) -> Iterator[Comparison]:
+    """Yield the comparison of one rate, if it is of enough rows.
+
+    Args:
+        rate: of all rows.
+        column: of the slice.
+        value: its label.
+        inside: which rows are in the slice.
+        number: the day of each row.
+        drawn: how often each resample has each day.
+    """
+    if min(np.count_nonzero(rate.bottom[inside]), np.count_nonzero(rate.bottom[~inside])) < MIN_COUNTED:
+        return
 
     def by_day(values: np.ndarray, where: np.ndarray) -> np.ndarray:
         return np.bincount(number, weights=values * where, minlength=drawn.shape[1])
@@ -196,16 +209,18 @@ def _compare(
     other_top, other_bottom = by_day(rate.top, ~inside), by_day(rate.bottom, ~inside)
     of_slice, of_others = _ratio(top.sum(), bottom.sum()), _ratio(other_top.sum(), other_bottom.sum())
     difference, estimate, chance = of_slice - of_others, Estimate(of_slice), None
+    if not np.isfinite(difference):
+        return
     with np.errstate(divide="ignore", invalid="ignore"):
         inner = (drawn @ top) / (drawn @ bottom)
         apart = inner - (drawn @ other_top) / (drawn @ other_bottom)
     inner, apart = inner[np.isfinite(inner)], apart[np.isfinite(apart)]
     days = int((bottom != 0).sum())
-    if days > 1 and len(apart) > DRAWS // 2 and np.isfinite(difference):
+    if days > 1 and len(apart) > DRAWS // 2:
         low, high = np.quantile(inner, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         estimate = Estimate(of_slice, float(low), float(high))
         chance = min(1.0, 2 * chance_of_excess(abs(difference), 0.0, apart, days))
-    return Comparison(column, value, int(inside.sum()), rate, estimate, of_others, difference, chance)
+    yield Comparison(column, value, int(inside.sum()), rate, estimate, of_others, difference, chance)
 
 
 def _slices(subject: ReportSubject) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -12,7 +12,7 @@ from nightly_pages.charts import number as four_digits
 from tools.insight.shown import Numbers
 
 MAX_NAMED = 3
-MAX_DIFFERENCES = 20
+MAX_DIFFERENCES = 12
 
 
 def number(value: float | None) -> str:
@@ -90,6 +90,7 @@ def how_compared(found: Fairness) -> str:
         "comparisons some differ by chance: listed is what chance explains with at most 5 %, corrected for all of "
         "them (Holm). A difference is not unfair by itself: outcomes may differ, too. Ask about error rates and "
         "calibration gaps first, since they compare predictions with what happened."
+        f"{_listed(len(found.beyond_chance))}"
     )
 
 
@@ -156,11 +157,15 @@ def with_ends(estimate: Estimate, *, signed: bool = False) -> str:
     return f"{show(estimate.value)} ({show(estimate.low)} to {show(estimate.high)})"
 
 
+def _listed(count: int) -> str:
+    return f" Of {count} such differences, the surest {MAX_DIFFERENCES} are listed." if count > MAX_DIFFERENCES else ""
+
+
 def _later(found: Alternatives) -> str:
     assert found.later is not None
     half = f"The best of the earlier half of the days ({found.later.name})"
     if found.later.difference.value == 0:
-        return f"{half} is the one in force."
+        return f"{half} costs the same as the one in force on the {found.later.days} later days."
     return f"{half} costs {_change(found.later.difference)} on the {found.later.days} later days."
 
 
