@@ -18,6 +18,10 @@ from include.core.records import (
     Validated,
 )
 
+ABOUT = ("model", "feed", "day", "verdict", "decision")
+"""Fields of an entry of the journal that its first line says."""
+FOR_PROGRAMS = ("sha256", "digest", "key", "size", "uri", "types", "_id")
+"""Ends of the fields of an entry that only programs read; `--json` has them."""
 MOST = 10
 """The most lines of one kind; the others are counted."""
 
@@ -76,17 +80,29 @@ def words(record: Record, width: int | None = None) -> Iterator[str]:
 
 def entry_words(line: Mapping[str, Any]) -> Iterator[str]:
     """Yield lines about an entry of the journal; what only programs need is left out."""
+    entry, recorded = line["entry"], datetime.fromisoformat(line["recorded_at"])
+    about = [str(entry[name]) for name in ABOUT if entry.get(name)]
     who = f", by {line['by']}: {line['why']}" if line["by"] else ""
-    recorded = datetime.fromisoformat(line["recorded_at"])
-    yield f"{line['sequence']:>6}  {recorded:%Y-%m-%d %H:%M} UTC  {line['kind']}  {line['subject']}{who}"
+    yield f"{line['sequence']:>6}  {recorded:%Y-%m-%d %H:%M} UTC  {' '.join([line['kind'], *about])}{who}"
+    if line["subject"]:
+        yield f"        {line['subject']}"
     said = [
-        f"{name.replace('_', ' ')} {len(value) if isinstance(value, list) else value}"
-        for name, value in line["entry"].items()
-        if value is not None
-        and not name.endswith(("sha256", "hash_key", "key", "size", "_id"))
-        and value != line["subject"]
+        f"{name.replace('_', ' ')} {_entered(value)}"
+        for name, value in entry.items()
+        if value not in (None, "", [], {}) and name not in ABOUT and not name.endswith(FOR_PROGRAMS)
     ]
-    yield f"        {', '.join(said)}"
+    if said:
+        yield f"        {', '.join(said)}"
+
+
+def _entered(value: Any) -> str:
+    """Return a value of an entry: of a list how many there are, of a moment its minute."""
+    if isinstance(value, list | dict):
+        return str(len(value))
+    try:
+        return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M} UTC"
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def promotion_words(model: str, found: Sequence[Any], width: int | None) -> list[str]:

@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Collection
 from functools import cache
+from hashlib import sha256
 from string import Template
 from xml.etree import ElementTree as ET
 
@@ -105,8 +106,7 @@ def picture(figure: Markup) -> tuple[str, str]:
         ET.SubElement(root, "text", {"class": "entry", "x": f"{x + 28:g}", "y": f"{y + 14:g}"}).text = name
     style.text = _style({name for each in root.iter() for name in each.get("class", "").split()})
     table = [[cell.text or "" for cell in row] for row in tree.findall("details/div/table/*/tr")]
-    svg = re.sub(r'="(-?\d+)\.0"', r'="\1"', ET.tostring(root, encoding="unicode"))
-    svg = re.sub(r'="([^"\']*)"', r"='\1'", svg)  # a notebook is JSON, which escapes the other quotes
+    svg = re.sub(r"<[^<>]*>", _short_tag, ET.tostring(root, encoding="unicode"))
     return svg, "\n".join([title, about, "", *_aligned(table)])
 
 
@@ -130,15 +130,22 @@ def restored(svg: str, numbers: str) -> Markup:
         ).format(inside(key), name)
         for key, name in zip(keys, names, strict=True)
     )
+    names_of = f"p{sha256(svg.encode()).hexdigest()[:10]}"
     return Markup(
-        "<figure><figcaption><b>{}</b> {}</figcaption>"
-        '<svg class="chart" viewBox="{}" role="img" aria-label="{}">{}</svg>{}'
+        '<figure><figcaption><b>{}</b> {}</figcaption><svg class="chart" viewBox="{}" role="img" '
+        'aria-labelledby="{}t {}d"><title id="{}t">{}</title><desc id="{}d">{}</desc>{}</svg>{}'
         "<details><summary>Numbers</summary><pre>{}</pre></details></figure>\n"
     ).format(
-        *(title, about, plot.attrib["viewBox"], f"{title} {about}", inside(plot)),
+        *(title, about, plot.attrib["viewBox"], names_of, names_of, names_of, title, names_of, about, inside(plot)),
         Markup('<p class="legend">{}</p>').format(legend) if legend else "",
         numbers.split("\n\n", 1)[-1],
     )
+
+
+def _short_tag(tag: re.Match[str]) -> str:
+    """Return a tag without `.0`, and with the quotes that JSON, as a notebook is, need not escape."""
+    plain = re.sub(r'="(-?\d+)\.0"', r'="\1"', tag[0])
+    return re.sub(r'="([^"\']*)"', r"='\1'", plain)
 
 
 def _style(classes: Collection[str]) -> str:

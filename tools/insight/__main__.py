@@ -54,13 +54,14 @@ def main(
     / "build"
     / "insight",
     *,
+    pdf: Annotated[bool, typer.Option(help="also as PDF")] = True,
     keep: Annotated[bool, typer.Option("--keep", help="also keep the notebook in the project's folder")] = False,
 ) -> None:
     """Run the notebook of a project, and write it as page and PDF."""
     try:
         config = load_project(project)
         names = [model] if model else model_names(project)
-        written = run(config, [load_model(name) for name in names], Settings(), target)
+        written = run(config, [load_model(name) for name in names], Settings(), target, pdf=pdf)
         if keep:
             place = config.folder / KEPT
             place.parent.mkdir(exist_ok=True)

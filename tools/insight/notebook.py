@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,18 @@ def cells(project: Project, models: Sequence[Model]) -> Iterator[tuple[str, str]
         yield "code", f"show(*{name}.another_threshold())"
 
 
+def environment(given: Mapping[str, str], folder: Path, home: str) -> dict[str, str]:
+    """Return the variables of the notebook's process."""
+    return {
+        **{name: given[name] for name in PASSED_ON if name in given},
+        "INSIGHT_FOLDER": str(folder),
+        "HOME": home,
+        "IPYTHONDIR": home,
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm would like to draw a bar
+    }
+
+
 def execute(project: Project, models: Sequence[Model], folder: Path) -> Any:
     """Return the notebook, run in a process that has only the folder which was made for it.
 
@@ -65,15 +77,12 @@ def execute(project: Project, models: Sequence[Model], folder: Path) -> Any:
         new = nbformat.new_markdown_cell if kind == "markdown" else nbformat.new_code_cell
         found.cells.append(new(text, id=f"cell-{number}"))
     with tempfile.TemporaryDirectory(prefix="nightly-kernel-") as home:
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        environment |= {"INSIGHT_FOLDER": str(folder), "HOME": home, "IPYTHONDIR": home, "JUPYTER_PLATFORM_DIRS": "1"}
-        environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm would like to draw a bar
         manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
         client = nbclient.NotebookClient(
             found, km=manager, timeout=SECONDS, record_timing=False, resources={"metadata": {"path": str(ROOT)}}
         )
         try:
-            client.execute(env=environment, cwd=str(ROOT))
+            client.execute(env=environment(os.environ, folder, home), cwd=str(ROOT))
         except nbclient.exceptions.CellExecutionError as error:
             raise ActionRequiredError(f"a cell of the notebook failed:\n{_plain(str(error))}") from error
     for output in (each for cell in found.cells for each in cell.get("outputs", ())):
@@ -84,16 +93,14 @@ def execute(project: Project, models: Sequence[Model], folder: Path) -> Any:
     return found
 
 
-def differences(before: Any, now: Any) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return what a notebook says otherwise than another run of it; what may differ is left out.
 
     Args:
-        before: a notebook with outputs.
+        before: a notebook with outputs, as JSON has it.
         now: the other run.
     """
-    if [(cell.cell_type, cell.source) for cell in before.cells] != [
-        (cell.cell_type, cell.source) for cell in now.cells
-    ]:
+    if _sources(before) != _sources(now):
         return ["the cells are others"]
     old, new = ([*_lines(each)] for each in (before, now))
     if len(old) != len(new):
@@ -102,10 +109,14 @@ def differences(before: Any, now: Any) -> list[str]:
     return found if len(found) > MAY_DIFFER * len(old) else []
 
 
-def _lines(notebook: Any) -> Iterator[str]:
-    for cell in notebook.cells:
+def _sources(notebook: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+
+
+def _lines(notebook: Mapping[str, Any]) -> Iterator[str]:
+    for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
-            yield from output["data"]["text/plain"].splitlines()
+            yield from "".join(output["data"]["text/plain"]).splitlines()
 
 
 def _same(was: str, is_now: str) -> bool:
