@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from include.gate.checks.fairness import Fairness
 from include.gate.checks.slices import SURE, Group, Slices, labels_of
 from include.gate.resampling import DRAWS, holm
 from include.report.measures import CONFIDENCE, Estimate, has_costs
@@ -46,7 +47,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SliceComparison:
     """A rate of a slice, and the same rate of all other rows.
 
     Attributes:
@@ -76,7 +77,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Fairness:
+class SlicesCompared:
     """All comparisons of a version.
 
     Attributes:
@@ -89,18 +90,18 @@ class Fairness:
 
     rates: tuple[Rate, ...]
     overall: dict[str, float]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[SliceComparison, ...]
     small: int
     min_rows: int
 
     @property
-    def beyond_chance(self) -> list[Comparison]:
+    def beyond_chance(self) -> list[SliceComparison]:
         """The differences that chance does not explain: those of errors and calibration first, the surest first."""
         found = (each for each in self.comparisons if each.is_beyond_chance)
         return sorted(found, key=lambda each: (not each.rate.is_error, each.chance or 0.0, -abs(each.difference)))
 
 
-def fairness(subject: ReportSubject) -> Fairness:
+def fairness(subject: ReportSubject) -> SlicesCompared:
     """Return how a version does in each slice of public columns, against all other rows."""
     found, min_rows = _slices(subject), _min_rows(subject)
     measured = rates(subject)
@@ -108,7 +109,7 @@ def fairness(subject: ReportSubject) -> Fairness:
     drawn = np.random.default_rng(subject.model.seed).multinomial(
         len(days), np.full(len(days), 1 / max(len(days), 1)), size=DRAWS
     )
-    compared: list[Comparison] = []
+    compared: list[SliceComparison] = []
     small = 0
     for column, value, inside in found:
         if inside.sum() < min_rows:
@@ -121,7 +122,7 @@ def fairness(subject: ReportSubject) -> Fairness:
     compared = [each if each.chance is None else replace(each, chance=next(adjusted)) for each in compared]
     measured = [_skill(subject, np.ones(len(subject.truth), dtype=bool)), *measured]
     overall = {rate.name: _ratio(rate.top.sum(), rate.bottom.sum()) for rate in measured}
-    return Fairness(tuple(measured), overall, tuple(compared), small, min_rows)
+    return SlicesCompared(tuple(measured), overall, tuple(compared), small, min_rows)
 
 
 def rates(subject: ReportSubject) -> list[Rate]:
@@ -189,7 +190,7 @@ def _skill(subject: ReportSubject, inside: np.ndarray) -> Rate:
 
 def _compare(
     rate: Rate, column: str, value: str, inside: np.ndarray, number: np.ndarray, drawn: np.ndarray
-) -> Iterator[Comparison]:
+) -> Iterator[SliceComparison]:
     """Yield the comparison of one rate, if it is of enough rows.
 
     Args:
@@ -222,7 +223,7 @@ def _compare(
         estimate = Estimate(of_slice, float(low), float(high))
         of_rows = np.hypot(_error(rate, inside, of_slice), _error(rate, ~inside, of_others))
         chance = _chance(difference, max(float(np.std(apart, ddof=1)) * np.sqrt(days / (days - 1)), float(of_rows)))
-    yield Comparison(column, value, int(inside.sum()), rate, estimate, of_others, difference, chance)
+    yield SliceComparison(column, value, int(inside.sum()), rate, estimate, of_others, difference, chance)
 
 
 def _error(rate: Rate, inside: np.ndarray, value: float) -> float:
@@ -241,7 +242,7 @@ def _chance(difference: float, error: float) -> float:
 
 
 def _slices(subject: ReportSubject) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield column, label and rows of each slice: those of the gate's check, else of each public input with labels."""
+    """Yield column, label and rows of each slice: those of the gate's checks, else of each public input with labels."""
     for column, groups in _columns(subject):
         values = labels_of(subject.holdout_rows, column, groups)
         if column not in groups and values.n_unique() > MAX_SLICES and not _declared(subject):
@@ -253,9 +254,13 @@ def _slices(subject: ReportSubject) -> Iterator[tuple[str, str, np.ndarray]]:
 
 def _columns(subject: ReportSubject) -> Iterator[tuple[str, dict[str, Group]]]:
     """Yield the columns whose slices are compared, with their groups; never one that may be personal."""
-    declared = _declared(subject)
-    asked = [(column, check.groups) for check in declared for column in check.by]
-    for column, groups in asked or [(column, {}) for column in subject.challenger.categorical]:
+    asked = [
+        (column, check.groups)
+        for check in _declared(subject)
+        for column in (check.by if isinstance(check, Slices) else (check.by,))
+    ]
+    found = dict(asked or [(column, dict[str, Group]()) for column in subject.challenger.categorical])
+    for column, groups in found.items():
         of_features = groups[column].of if column in groups else column
         if of_features in subject.holdout_rows.columns and not subject.is_personal(of_features):
             yield column, groups
@@ -266,8 +271,8 @@ def slice_columns(subject: ReportSubject) -> list[str]:
     return sorted({groups[column].of if column in groups else column for column, groups in _columns(subject)})
 
 
-def _declared(subject: ReportSubject) -> Sequence[Slices]:
-    return [check for check in subject.model.gate.checks if isinstance(check, Slices)]
+def _declared(subject: ReportSubject) -> Sequence[Slices | Fairness]:
+    return [check for check in subject.model.gate.checks if isinstance(check, Slices | Fairness)]
 
 
 def _min_rows(subject: ReportSubject) -> int:

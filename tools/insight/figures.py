@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from markupsafe import Markup
 
 from include.report.alternatives import Alternatives
-from include.report.fairness import Fairness
+from include.report.fairness import SlicesCompared
 from nightly_pages.charts import Axis, Band, Bar, Event, Series, bars, lines, number
 
 
-def rates(found: Fairness) -> Iterator[Markup]:
+def rates(found: SlicesCompared) -> Iterator[Markup]:
     """Yield a chart of bars for each rate, with a bar for each slice; `*` marks what chance does not explain."""
     for rate in found.rates:
         compared = [each for each in found.comparisons if each.rate.name == rate.name]

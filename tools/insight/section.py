@@ -7,7 +7,7 @@ from pathlib import Path
 
 from include.report import measures
 from include.report.alternatives import Alternatives, alternatives
-from include.report.fairness import Fairness, fairness
+from include.report.fairness import SlicesCompared, fairness
 from include.report.figures import dependence_figure, importance_figure
 from include.report.measures import Importance
 from include.report.subject import ReportSubject
@@ -18,7 +18,7 @@ from tools.insight.shown import Chart, Numbers, Shown, Words
 MAX_DEPENDENCES = 3
 
 
-class Section:
+class ModelInsight:
     """The champion of a model on its holdout days. `subject` has its rows, scores and `predict`, to look further."""
 
     def __init__(self, subject: ReportSubject) -> None:
@@ -30,7 +30,7 @@ class Section:
         return measures.importances(self.subject)
 
     @cached_property
-    def fairness(self) -> Fairness:
+    def fairness(self) -> SlicesCompared:
         """Each rate in each slice."""
         return fairness(self.subject)
 
@@ -81,6 +81,6 @@ class Section:
             yield words.ways(found)
 
 
-def section(model: str) -> Section:
+def section(model: str) -> ModelInsight:
     """Return the champion of a model, from the folder that `make insight` wrote for this process."""
-    return Section(read_bundle(model, Path(os.environ["INSIGHT_FOLDER"]) / model))
+    return ModelInsight(read_bundle(model, Path(os.environ["INSIGHT_FOLDER"]) / model))

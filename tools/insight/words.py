@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from include.report.alternatives import Alternatives
-from include.report.fairness import Comparison, Fairness
+from include.report.fairness import SliceComparison, SlicesCompared
 from include.report.measures import CONFIDENCE, Estimate, Importance
 from include.report.subject import ReportSubject
 from nightly_pages.charts import number as four_digits
@@ -47,7 +47,7 @@ def drivers(subject: ReportSubject, found: Sequence[Importance]) -> str:
     )
 
 
-def fair(found: Fairness) -> str:
+def fair(found: SlicesCompared) -> str:
     """Return how many slices differ by more than chance explains, and the surest ones."""
     count = len(found.comparisons)
     if not count:
@@ -82,7 +82,7 @@ def cost(found: Alternatives | None) -> str:
     return said + (f" {_later(found)}" if found.later else "")
 
 
-def how_compared(found: Fairness) -> str:
+def how_compared(found: SlicesCompared) -> str:
     """Return how slices were compared, and what that does not say."""
     small = f" {found.small} smaller slices are left out." if found.small else ""
     return (
@@ -94,7 +94,7 @@ def how_compared(found: Fairness) -> str:
     )
 
 
-def differences(found: Sequence[Comparison]) -> Numbers:
+def differences(found: Sequence[SliceComparison]) -> Numbers:
     """Return the table of the differences that chance does not explain."""
     rows = [
         [
@@ -186,17 +186,17 @@ def _includes_zero(estimate: Estimate) -> bool:
     return estimate.low is None or estimate.high is None or estimate.low <= 0 <= estimate.high
 
 
-def _read(each: Comparison, value: float) -> str:
+def _read(each: SliceComparison, value: float) -> str:
     return f"{value:.1%}" if each.rate.is_share else number(value)
 
 
-def _ends(each: Comparison) -> str:
+def _ends(each: SliceComparison) -> str:
     if each.inside.low is None or each.inside.high is None:
         return _read(each, each.inside.value)
     return f"{_read(each, each.inside.value)} ({_read(each, each.inside.low)} to {_read(each, each.inside.high)})"
 
 
-def _points(each: Comparison) -> str:
+def _points(each: SliceComparison) -> str:
     return f"{100 * each.difference:+.1f} points" if each.rate.is_share else _signed(each.difference)
 
 

@@ -20,7 +20,7 @@ from tests.pages import HOSTILE, Structure, assert_complete_in_itself
 from tests.unit.report.test_report import KINDS, subject_of
 from tools.insight.notebook import differences, environment
 from tools.insight.page import make_page
-from tools.insight.section import Section
+from tools.insight.section import ModelInsight
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +151,7 @@ def as_number(value: str) -> float | str:
         return value
 
 
-def notebook_of(section: Section) -> Any:
+def notebook_of(section: ModelInsight) -> Any:
     """Return the cells of a section with their outputs, as a notebook has them."""
     shown: list[Iterator[Any]] = [
         section.summary(), section.what_drives_it(), section.is_it_fair(), section.another_threshold()
@@ -169,7 +169,7 @@ def notebook_of(section: Section) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_model_gives_a_page_that_is_complete_in_itself(kind: str) -> None:
-    html = make_page("Ferries", notebook_of(Section(subject_of(kind))))
+    html = make_page("Ferries", notebook_of(ModelInsight(subject_of(kind))))
     assert_complete_in_itself(html.replace('role="img"', ""), draws=True)
     for part in ("Version 2", "<b>Permutation importance.</b>", "Holm", "in force", "EUR each"):
         assert part in html, part
