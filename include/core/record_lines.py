@@ -32,17 +32,18 @@ def record_lines(record: Any, width: int | None, *, leave_out: Sequence[str] = (
         width: of the terminal; None is a file or a pipe.
         leave_out: fields that the caller has printed.
     """
+    word = str if isinstance(record, Mapping) else _word  # a key is a name of somebody's, such as a model
     shown = [(name, value) for name, value in _fields(record).items() if name not in leave_out and not _is_empty(value)]
-    size = max((len(_word(name)) for name, value in shown if not _is_rows(value)), default=0)
+    size = max((len(word(name)) for name, value in shown if not _is_rows(value)), default=0)
     lines: list[str] = []
     for name, value in shown:
         if _is_rows(value):
-            lines += _rows(_word(name), value, width)
+            lines += _rows(word(name), value, width)
         elif isinstance(value, Mapping) or _is_record(value):
             inner = record_lines(value, None if width is None else width - 2)
-            lines += [_word(name), *(f"  {line}" for line in inner)]
+            lines += [word(name), *(f"  {line}" for line in inner)]
         else:
-            lines += _labelled(_word(name).ljust(size), _texts(name, value), width)
+            lines += _labelled(word(name).ljust(size), _texts(name, value), width)
     return lines
 
 
