@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check test test-pythons drills docs model-card ml-test-score new-model new-project start stop run accept ui
 .PHONY: wheel deploy
-.PHONY: notebook export-model sbom audit pin-images bench-backfill bench-pages bench-questions bench-spark clean up down logs smoke
+.PHONY: notebook insight export-model sbom audit pin-images bench-backfill bench-pages bench-questions bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,8 @@ test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick on
 test-databricks drills: $(DELTA)/.fetched
 
 test-unit drills: $(EXPORT)/.installed
+
+$(filter %-e2e,$(SUITES:%=test-%)): $(NOTEBOOK)/.installed
 
 $(DELTA)/.fetched: tests/databricks/pom.xml $(JARS)
 	@tools/need maven
@@ -163,6 +165,10 @@ $(NOTEBOOK)/.installed: requirements-notebook.txt | $(INSTALLED)
 
 notebook: setup $(NOTEBOOK)/.installed ## Open a notebook on prepared data of the local stack, with the rights of ops_reader: [PROJECT=…]
 	@. .local/env && PYTHONPATH=$(CURDIR):$(CURDIR)/$(NOTEBOOK) $(BIN)/python -m tools.notebook "$(PROJECT)"
+
+insight: setup $(NOTEBOOK)/.installed ## Run the notebook of a project, as page and PDF in build/insight (docs/insight.md): [PROJECT=…] [MODEL=…] [KEEP=1]
+	@. .local/env && PYTHONPATH=$(CURDIR):$(CURDIR)/$(NOTEBOOK) $(BIN)/python -m tools.insight --project "$(PROJECT)" \
+		$(if $(MODEL),--model "$(MODEL)") $(if $(KEEP),--keep)
 
 $(EXPORT)/.installed: requirements-export.txt | $(INSTALLED)
 	rm -rf $(EXPORT)

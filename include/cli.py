@@ -2,10 +2,10 @@
 
     python -m include.cli land --project PROJECT --start 2026-03-01 --end 2026-03-03
 
-The command line reads `NIGHTLY_*` variables (`. .local/env` sets them), writes the step's record as JSON to standard
-output, and log lines to standard error. `prepare` and `gate` print records only with `--json`, and otherwise lines for
-a person. With exit code 2, it prints an error that a person has to fix. There is no
-logic here: each command calls one step or operation.
+The command line reads `NIGHTLY_*` variables (`. .local/env` sets them), writes the step's record to standard output,
+and log lines to standard error. A record is lines for a person on a terminal, and JSON in a pipe, in a file or with
+`--json`; `prepare`, `gate` and `adopt_model` print JSON only with `--json`. With exit code 2, it prints an error that
+a person has to fix. There is no logic here: each command calls one step or operation.
 """
 
 import json
@@ -28,7 +28,8 @@ from include.cli_latency import commands as latency_commands
 from include.cli_latency import terminal_width
 from include.cli_lineage import commands as lineage_commands
 from include.cli_personal import commands as personal_commands
-from include.cli_words import message_words, words
+from include.cli_records import prints_json, prints_records
+from include.cli_words import entry_words, message_words, promotion_words, words
 from include.config.loading import load_model, load_project, project_names
 from include.config.model import Model
 from include.core.base import Record
@@ -82,6 +83,7 @@ app.add_typer(journal, name="journal")
 
 
 @journal.command("show")
+@prints_records
 def show_journal(
     project: ProjectOption,
     start: Annotated[
@@ -98,7 +100,7 @@ def show_journal(
     ] = None,
     feed: Annotated[str | None, typer.Option(help="one feed; default: all")] = None,
 ) -> None:
-    """Print entries of the journal, in order, as JSON lines.
+    """Print entries of the journal, in order; as JSON lines in a pipe, with all that an entry says.
 
     With --start, only the deliveries of these file days are printed, with their verdicts and decisions. Records of
     prepared days and trainings are left out, because they are about run dates.
@@ -110,7 +112,7 @@ def show_journal(
     days = _interval(start, end) if start else None
     for line in postgres.journal.read_lines(_settings(), load_project(project).name, 0):
         if _concerns(line, days) and feed in (None, line["entry"].get("feed")):
-            _say(json.dumps(line, sort_keys=True))
+            _say(*([json.dumps(line, sort_keys=True)] if prints_json() else entry_words(line)))
 
 
 def _concerns(line: dict[str, Any], files: Interval | None) -> bool:
@@ -163,17 +165,13 @@ app.add_typer(outbox, name="outbox")
 
 
 @outbox.command("show")
-def show_outbox(
-    *,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON lines also on a terminal; a pipe gets them always")
-    ] = False,
-) -> None:
+@prints_records
+def show_outbox() -> None:
     """Print the messages that wait and those that were given up, the oldest first; as JSON lines in a pipe."""
     from include.io.postgres.messages import Outbox
 
     for message in Outbox(_settings().database_url).read_unsent():
-        if as_json or terminal_width() is None:
+        if prints_json():
             _say(json.dumps(message, default=str, ensure_ascii=False))
         else:
             _say(*message_words(message))
@@ -238,15 +236,13 @@ def _run(step: str, config: Project | Model, interval: Interval, **options: Any)
 
 
 def _print(record: Record) -> None:
-    _say(*record.model_dump_json(indent=2).split("\n"))
+    """Print a record for a person on a terminal, else as JSON."""
+    _show(record, as_json=prints_json())
 
 
-def _show(record: StepResult, *, as_json: bool) -> None:
+def _show(record: Record, *, as_json: bool) -> None:
     """Print a record for a person, or as JSON."""
-    if as_json:
-        _print(record)
-    else:
-        _say(*words(record))
+    _say(*(record.model_dump_json(indent=2).split("\n") if as_json else words(record, terminal_width())))
 
 
 def _say(*lines: str, error: bool = False) -> None:
@@ -271,6 +267,7 @@ def migrate() -> None:
 
 
 @app.command()
+@prints_records
 def simulate(project: ProjectOption, start: Start, end: End = None) -> None:
     """Deliver example data, as its suppliers would for these run dates."""
     from include.operations.simulate import simulate as simulate
@@ -279,6 +276,7 @@ def simulate(project: ProjectOption, start: Start, end: End = None) -> None:
 
 
 @app.command()
+@prints_records
 def land(
     project: ProjectOption,
     start: Start,
@@ -293,12 +291,14 @@ def land(
 
 
 @app.command()
+@prints_records
 def extract(project: ProjectOption, start: Start, end: End = None) -> None:
     """Run the queries of feeds that are extracted from databases, and land their rows in raw tables."""
     _print(_run("extract", load_project(project), _interval(start, end)))
 
 
 @app.command()
+@prints_records
 def accept(project: ProjectOption, delivery: DeliveryOption, by: By, why: Why) -> None:
     """Let a held or withdrawn delivery count; the next validate checks its rows."""
     from include.operations.decide import accept
@@ -307,6 +307,7 @@ def accept(project: ProjectOption, delivery: DeliveryOption, by: By, why: Why) -
 
 
 @app.command()
+@prints_records
 def withdraw(project: ProjectOption, delivery: DeliveryOption, by: By, why: Why) -> None:
     """Let a delivery count no longer, for what is prepared from now on."""
     from include.operations.decide import withdraw
@@ -315,6 +316,7 @@ def withdraw(project: ProjectOption, delivery: DeliveryOption, by: By, why: Why)
 
 
 @app.command()
+@prints_records
 def repair(project: ProjectOption, start: Start, end: End = None, *, by: By, why: Why) -> None:
     """Let prepared days use what is accepted by now, as of the same moment; then build their features again."""
     from include.operations.repair import repair
@@ -323,12 +325,14 @@ def repair(project: ProjectOption, start: Start, end: End = None, *, by: By, why
 
 
 @app.command()
+@prints_records
 def validate(project: ProjectOption, start: Start, end: End = None) -> None:
     """Check deliveries against their expectations; valid rows become clean, invalid rows go to quarantine."""
     _print(_run("validate", load_project(project), _interval(start, end)))
 
 
 @app.command()
+@prints_records
 def revalidate(
     project: ProjectOption,
     start: Start,
@@ -340,6 +344,7 @@ def revalidate(
 
 
 @app.command("build_features")
+@prints_records
 def build_features(project: ProjectOption, start: Start, end: End = None, data: Data = "point_in_time") -> None:
     """Build the features of each run date."""
     _print(_run("build_features", load_project(project), _interval(start, end), data_view=data))
@@ -378,6 +383,7 @@ def try_features(
 
 
 @app.command()
+@prints_records
 def fit(
     model: ModelOption,
     day: Day,
@@ -398,6 +404,7 @@ def _fit_all(config: Model, interval: Interval, data: DataView) -> list[StepResu
 
 
 @app.command()
+@prints_records
 def evaluate(model: ModelOption, day: Day, data: Data = "point_in_time") -> None:
     """Evaluate all candidates of a run date on the validation days; the best one becomes a model version."""
     config, interval = load_model(model), Interval.of(day)
@@ -478,6 +485,7 @@ def adopt_model(
 
 
 @app.command()
+@prints_records
 def promote(
     model: ModelOption,
     version: Annotated[int, typer.Option(help="the model version that passed the gate")],
@@ -497,6 +505,7 @@ PendingOption = Annotated[int, typer.Option(min=1, help="the pending version")]
 
 
 @app.command()
+@prints_records
 def approve(model: ModelOption, version: PendingOption, by: By, why: Why) -> None:
     """Make a pending version the champion, from the next unpublished day on."""
     from include.operations import approve as deciding
@@ -505,6 +514,7 @@ def approve(model: ModelOption, version: PendingOption, by: By, why: Why) -> Non
 
 
 @app.command()
+@prints_records
 def decline(model: ModelOption, version: PendingOption, by: By, why: Why) -> None:
     """Decline a pending version; the champion stays."""
     from include.operations import approve as deciding
@@ -545,6 +555,7 @@ def _versions(model: str, interval: Interval, version: int | None) -> dict[date,
 
 
 @app.command()
+@prints_records
 def report(
     project: Annotated[str | None, typer.Option(help="a project: the report of a period")] = None,
     period: Annotated[PeriodKind | None, typer.Option(help="with --project: week, month or quarter")] = None,
@@ -570,6 +581,7 @@ def report(
 
 
 @app.command()
+@prints_records
 def reproduce(
     model: ModelOption,
     version: Annotated[int, typer.Option("--version", "--model-version", min=1, help="a version of the registry")],
@@ -584,15 +596,16 @@ def reproduce(
 
 
 @app.command()
+@prints_records
 def promotions(model: ModelOption) -> None:
-    """Print the promotions by hand, for `restore_promotions`: no backfill can make these again."""
+    """Print the promotions by hand; in a pipe for `restore_promotions`, for no backfill can make these again."""
     from include.io import postgres
 
-    _say(
-        postgres.promotions.ROWS.dump_json(
-            postgres.promotions.read_manual_promotions(_settings(), model), indent=2
-        ).decode()
-    )
+    found = postgres.promotions.read_manual_promotions(_settings(), model)
+    if prints_json():
+        _say(postgres.promotions.ROWS.dump_json(found, indent=2).decode())
+    else:
+        _say(*promotion_words(model, found, terminal_width()))
 
 
 @app.command("restore_promotions")
@@ -613,6 +626,7 @@ def restore_promotions(
 
 
 @app.command()
+@prints_records
 def score(
     model: ModelOption, start: Start, end: End = None, version: VersionOption = None, data: Data = "point_in_time"
 ) -> None:
@@ -623,6 +637,7 @@ def score(
 
 
 @app.command()
+@prints_records
 def publish(
     model: ModelOption,
     start: Start,
@@ -648,6 +663,7 @@ def public_page(project: ProjectOption) -> None:
 
 
 @app.command()
+@prints_records
 def shadow(model: ModelOption, start: Start, end: End = None) -> None:
     """Score each day with the version that was its shadow, and store the scores where no reader sees them."""
     from include.steps.shadow import read_shadow_versions
@@ -659,6 +675,7 @@ def shadow(model: ModelOption, start: Start, end: End = None) -> None:
 
 
 @app.command("end_shadow")
+@prints_records
 def end_shadow(model: ModelOption, day: Day) -> None:
     """Compare the shadow with the champion as of a run date; end it if enough outcomes are known."""
     config, interval = load_model(model), Interval.of(day)
@@ -669,6 +686,7 @@ def end_shadow(model: ModelOption, day: Day) -> None:
 
 
 @app.command()
+@prints_records
 def unpublish(
     model: ModelOption,
     start: Annotated[date, typer.Option("--start", "--day", parser=_day, metavar="DAY", help="first day")],
@@ -683,18 +701,21 @@ def unpublish(
 
 
 @app.command()
+@prints_records
 def outcomes(project: ProjectOption, start: Start, end: End = None) -> None:
     """Record the true outcomes that these run dates know."""
     _print(_run("outcomes", load_project(project), _interval(start, end)))
 
 
 @app.command()
+@prints_records
 def monitor(project: ProjectOption, start: Start, end: End = None) -> None:
     """Measure published scores and the freshness of tables and scores; raise alerts by the rules."""
     _print(_run("monitor", load_project(project), _interval(start, end)))
 
 
 @app.command()
+@prints_records
 def skew(project: ProjectOption, start: Start, end: End = None) -> None:
     """Build rows published the day before each run date again from raw tables, and compare; raise alerts."""
     _print(_run("skew", load_project(project), _interval(start, end)))
@@ -798,6 +819,7 @@ def plan(
 
 
 @app.command()
+@prints_records
 def preflight(
     dag: Annotated[str, typer.Option(help="a DAG with one run per day")],
     start: Start,
@@ -847,7 +869,7 @@ app.add_typer(alerts_commands(_say))
 app.add_typer(incident_commands(_settings, _say))
 app.add_typer(latency_commands(_settings, _say))
 app.add_typer(lineage_commands(_settings, _say))
-app.add_typer(personal_commands(_settings, _say))
+app.add_typer(personal_commands(_settings, _say, _print))
 
 
 @contextmanager

@@ -12,7 +12,9 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from include.cli_records import prints_records
 from include.config.loading import load_project
+from include.core.base import Record
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.production import Production
@@ -22,22 +24,25 @@ By = Annotated[str, typer.Option(help="who decides")]
 Why = Annotated[str, typer.Option(help="why, for the journal")]
 
 
-def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> typer.Typer:
+def commands(
+    settings: Callable[[], Settings], say: Callable[[str], None], show: Callable[[Record], None]
+) -> typer.Typer:
     """Return the commands.
 
     Args:
         settings: reads the settings when a command runs.
         say: prints a line.
+        show: prints a record.
     """
     app = typer.Typer()
 
     @app.command()
+    @prints_records
     def rehash(by: By, why: Why) -> None:
         """Hash all identifiers by the keys that were added to NIGHTLY_HASH_KEY; a killed run is continued."""
         from include.operations.rehash import rehash as rotate
 
-        for line in rotate(settings(), by=by, why=why).model_dump_json(indent=2).splitlines():
-            say(line)
+        show(rotate(settings(), by=by, why=why))
 
     @app.command("new_hash_key")
     def new_hash_key(
@@ -50,6 +55,7 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
         say(f"{file} has the keys; their fingerprint is {fingerprint}. Nothing uses the new one yet: run rehash")
 
     @app.command()
+    @prints_records
     def pull(
         project: Annotated[str, typer.Option("--project", help="a project: a folder of include/projects")],
         start: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first run date, such as 2026-03-01")],
@@ -68,8 +74,7 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
         found = bring(
             load_project(project), days, here, _production().read_with(here), fraction=entity_fraction, by=by, why=why
         )
-        for line in found.model_dump_json(indent=2).splitlines():
-            say(line)
+        show(found)
 
     return app
 

@@ -1,24 +1,38 @@
-"""What commands print about the records of steps, in lines for a person; `--json` prints the records themselves."""
+"""What commands print about records, in lines for a person; `--json` prints the records themselves."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from include.core.base import Record
+from include.core.record_lines import record_lines
 from include.core.records import (
     Extracted,
     Featured,
     GateDecision,
     Landed,
     Refusal,
+    Reproduced,
     StepResult,
     Validated,
 )
 
+ABOUT = ("model", "feed", "day", "verdict", "decision")
+"""Fields of an entry of the journal that its first line says."""
+FOR_PROGRAMS = ("sha256", "digest", "key", "size", "uri", "types", "_id")
+"""Ends of the fields of an entry that only programs read; `--json` has them."""
 MOST = 10
 """The most lines of one kind; the others are counted."""
 
 
-def words(record: StepResult) -> Iterator[str]:
-    """Yield lines about a record: first what was done, then what a person should look at."""
+def words(record: Record, width: int | None = None) -> Iterator[str]:
+    """Yield lines about a record: first what was done, then what a person should look at.
+
+    Args:
+        record: of a step or an operation.
+        width: of the terminal; None is a file or a pipe.
+    """
     match record:
         case Extracted() | Landed():
             step = "extract" if isinstance(record, Extracted) else "land"
@@ -46,8 +60,56 @@ def words(record: StepResult) -> Iterator[str]:
             checks = sorted(record.checks, key=lambda each: each.passed)  # what failed comes first
             yield from (f"  {'✓' if check.passed else '✗'} {check.sentence}" for check in checks)
             yield f"✓ {record.subject} passed" if record.passed else f"✗ {record.subject} is rejected"
+        case StepResult(skipped=str(why)):
+            yield f"– {_done(record)} {record.interval}: {why}"
+        case StepResult():
+            yield f"✓ {_done(record)} {record.interval}: {record.rows:,} rows"
+            yield from _indented(record_lines(record, _inside(width), leave_out=("interval", "rows")))
+        case Reproduced():
+            differs = (
+                f"{record.differing:,} of {record.rows:,} rows differ" if record.differing else "all rows are equal"
+            )
+            yield f"{'✗' if record.differing else '✓'} {record.model} version {record.model_version}: {differs}"
+            yield from _indented(
+                record_lines(record, _inside(width), leave_out=("model", "model_version", "differing"))
+            )
         case _:
-            yield f"✓ {record.interval}: {record.rows:,} rows"
+            yield f"✓ {_done(record)}"
+            yield from _indented(record_lines(record, _inside(width)))
+
+
+def entry_words(line: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines about an entry of the journal; what only programs need is left out."""
+    entry, recorded = line["entry"], datetime.fromisoformat(line["recorded_at"])
+    about = [str(entry[name]) for name in ABOUT if entry.get(name)]
+    who = f", by {line['by']}: {line['why']}" if line["by"] else ""
+    yield f"{line['sequence']:>6}  {recorded:%Y-%m-%d %H:%M} UTC  {' '.join([line['kind'], *about])}{who}"
+    if line["subject"]:
+        yield f"        {line['subject']}"
+    said = [
+        f"{name.replace('_', ' ')} {_entered(value)}"
+        for name, value in entry.items()
+        if value not in (None, "", [], {}) and name not in ABOUT and not name.endswith(FOR_PROGRAMS)
+    ]
+    if said:
+        yield f"        {', '.join(said)}"
+
+
+def _entered(value: Any) -> str:
+    """Return a value of an entry: of a list how many there are, of a moment its minute."""
+    if isinstance(value, list | dict):
+        return str(len(value))
+    try:
+        return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M} UTC"
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def promotion_words(model: str, found: Sequence[Any], width: int | None) -> list[str]:
+    """Return lines about promotions by hand."""
+    return (
+        record_lines({"promotions by hand": found}, width) if found else [f"{model}: nobody promoted a version by hand"]
+    )
 
 
 def message_words(message: Mapping[str, Any]) -> Iterator[str]:
@@ -61,6 +123,19 @@ def message_words(message: Mapping[str, Any]) -> Iterator[str]:
     if message["last_error"]:
         yield f"    {message['last_error']}"
     yield from (f"    {line}" for line in str(message["payload"].get("text") or "").splitlines()[:1])
+
+
+def _done(record: Record) -> str:
+    """Return what a record is the result of, such as `rolled back`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(record).__name__).lower()
+
+
+def _inside(width: int | None) -> int | None:
+    return None if width is None else width - 2
+
+
+def _indented(lines: Sequence[str]) -> Iterator[str]:
+    yield from (f"  {line}" for line in lines)
 
 
 def _days(days: Sequence[Any]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from include.config.model import Model
 from include.gate.checks.slices import Group, Slices
 from include.gate.resampling import day_draws, sample_of
 from include.report.subject import ReportSubject, by_frequency
@@ -217,9 +218,14 @@ def moves(problem: ProblemType, score: np.ndarray, champion: np.ndarray) -> np.n
     return np.asarray(0.5 * np.abs(score - champion).sum(axis=1))
 
 
+def has_costs(model: Model) -> bool:
+    """Return whether the owner has written what errors cost."""
+    return not any(name.startswith("costs") for name in model.unwritten)
+
+
 def expected_cost(subject: ReportSubject) -> ExpectedCost | None:
     """Return what predictions cost on the holdout days, None without rows or costs in model.yaml."""
-    if not len(subject.truth) or any(name.startswith("costs") for name in subject.model.unwritten):
+    if not len(subject.truth) or not has_costs(subject.model):
         return None
     problem, truth, costs = subject.problem, subject.truth, subject.model.costs
 

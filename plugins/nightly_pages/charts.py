@@ -175,10 +175,13 @@ def bars(title: str, about: str, unit: str, values: Sequence[Bar], *, zero: bool
     def at(value: float) -> float:
         return round(left + scale.share(value) * (right - left), 1)
 
+    longest = max(len(number(tick)) for tick in scale.ticks)
+    every = math.ceil(len(scale.ticks) * LETTER * (longest + 1) / (right - left))
     parts = [
         Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" text-anchor="middle" '
-               'x="{0}" y="{3}">{4}</text>').format(at(t), TOP, height - BOTTOM, height - BOTTOM + 19, number(t))
-        for t in scale.ticks
+               'x="{0}" y="{3}">{4}</text>').format(at(t), TOP, height - BOTTOM, height - BOTTOM + 19,
+                                                    "" if nth % every else number(t))
+        for nth, t in enumerate(scale.ticks)
     ]  # fmt: skip
     origin = at(min(max(0.0, scale.low), scale.high))
     for row, bar in enumerate(found):

@@ -12,11 +12,22 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from include.cli import _in_words, _print, _say, _show, app
-from include.cli_words import MOST, message_words, words
+from include.cli_words import MOST, entry_words, message_words, words
 from include.core.errors import ActionRequiredError, ConfigError
 from include.core.interval import Interval
 from include.core.printable import is_printable, printable
-from include.core.records import Check, Featured, GateDecision, Landed, PreparedDay, Refusal, TableRef, Validated
+from include.core.records import (
+    Check,
+    Featured,
+    GateDecision,
+    Landed,
+    PreparedDay,
+    Refusal,
+    Scored,
+    ScoredDay,
+    TableRef,
+    Validated,
+)
 from include.io import postgres
 from tests.pages import HOSTILE
 from tools.stack import ROOT
@@ -165,6 +176,84 @@ def test_with_days_only_entries_about_files_of_these_days_are_shown(monkeypatch:
 def test_a_last_day_without_a_first_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ActionRequiredError, match="--end needs --start"):
         shown(monkeypatch, "--end", "2026-03-01")
+
+
+def test_on_a_terminal_an_entry_is_lines_with_what_a_person_needs() -> None:
+    line = {
+        "sequence": 27,
+        "kind": "delivery",
+        "recorded_at": "2026-03-01T05:30:59+00:00",
+        "by": None,
+        "why": None,
+        "subject": "sales/2026/03/01/a.csv@35cf",
+        "entry": {
+            "feed": "sales",
+            "day": "2026-03-01",
+            "verdict": "landed",
+            "sha256": "ab" * 32,
+            "hash_key": "c",
+            "rows": 320,
+            "available_from": "2026-03-01T00:00:00.000000+00:00",
+            "parts": ["a", "b"],
+            "lacks": {},
+        },
+    }
+    assert [*entry_words(line)] == [
+        "    27  2026-03-01 05:30 UTC  delivery sales 2026-03-01 landed",
+        "        sales/2026/03/01/a.csv@35cf",
+        "        rows 320, available from 2026-03-01 00:00 UTC, parts 2",
+    ]
+    decided = {**line, "kind": "decision", "by": "Ada", "why": "checked", "entry": {"decision": "accept"}}
+    assert next(entry_words(decided)) == "    27  2026-03-01 05:30 UTC  decision accept, by Ada: checked"
+
+
+RECORD = Landed(interval=RUN, rows=9, new=3, known=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "width", "is_json"),
+    [((), None, True), ((), 80, False), (("--json",), 80, True), (("--json",), None, True)],
+)
+def test_a_record_is_lines_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], width: int | None, *, is_json: bool
+) -> None:
+    """CliRunner's standard output is no terminal."""
+    monkeypatch.setattr("include.cli_records.terminal_width", lambda: width)
+    monkeypatch.setattr("include.cli._run", lambda *_, **__: RECORD)
+    monkeypatch.setattr("include.cli.load_project", lambda name: name)
+    typed = ["land", "--project", "ferries", "--start", "2026-03-01", *options]
+    result = CliRunner().invoke(app, typed, catch_exceptions=False)
+    if is_json:
+        assert Landed.model_validate_json(result.output) == RECORD
+    else:
+        assert result.output == "✓ land 2026-03-01: 3 new deliveries, 0 known before\n"
+
+
+def test_each_command_that_prints_a_record_can_print_json() -> None:
+    """A step's record is parsed by scripts and by people who look for what the lines leave out."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    steps = "land extract validate revalidate build_features prepare fit evaluate gate promote score publish shadow"
+    others = (
+        "outcomes monitor skew unpublish repair accept withdraw approve decline reproduce rehash pull report preflight"
+    )
+    for name in f"{steps} {others}".split():
+        assert "--json" in {option for param in group.commands[name].params for option in param.opts}, name
+
+
+def test_what_a_step_did_is_a_line_and_the_rest_is_laid_out() -> None:
+    scored = Scored(
+        interval=RUN, rows=9, model="m", table=None, days=(ScoredDay(day=RUN.start, model_version=3, rows=9),)
+    )
+    assert [*words(scored, 80)] == [
+        "✓ scored 2026-03-01: 9 rows",
+        "  model  m",
+        "  days",
+        "    day         model version  rows  horizon days",
+        "    2026-03-01              3     9             0",
+    ]
+    nothing = Scored(interval=RUN, rows=0, model="m", table=None, days=())
+    assert [*words(nothing, 80)] == ["– scored 2026-03-01: m has no champion for 2026-03-01; nothing to score"]
 
 
 def test_a_message_that_waits_or_was_given_up_is_shown_in_lines() -> None:

@@ -24,7 +24,9 @@ from include.core.records import Reproduced
 from include.io import storage
 from include.projects.flights.simulate import SPOILED_ROWS
 from tests.differential import frozen
+from tests.insight import run_notebook, text_of
 from tools import demo, processes, summary
+from tools.insight.__main__ import KEPT
 from tools.postgres import find_binaries
 from tools.stack import ROOT, Stack
 
@@ -267,6 +269,17 @@ def test_no_personal_data_and_no_secret_is_stored(stack: Stack, story: Story) ->
         assert not [secret for secret in secrets if secret.encode() in content], where
         found = set(re.findall(rb"\bN\d{3}[0-9A-Z]{2}\b", content)) & {tailnum.encode() for tailnum in tailnums}
         assert not found, where
+
+
+@on_folders
+def test_the_notebook_says_what_the_kept_one_says_and_nothing_personal(stack: Stack, tmp_path: Path) -> None:
+    """Differences that are meant: type `make run PROJECT=flights`, then `make insight PROJECT=flights KEEP=1`."""
+    assert run_notebook(stack, PROJECT, tmp_path) == []
+    for written in (text_of(tmp_path), (PROJECT.folder / KEPT).read_text(encoding="utf-8")):
+        assert "@example.org" not in written
+        assert not re.search(r"\bN\d{3}[0-9A-Z]{2}\b", written)
+        assert str(ROOT) not in written and str(stack.home) not in written
+    assert (PROJECT.folder / KEPT).stat().st_size < 200_000
 
 
 @on_folders

@@ -16,8 +16,10 @@ import pytest
 from include.config.loading import load_project
 from include.projects.stores.simulate import SPOILED_ROWS
 from tests.differential import frozen
+from tests.insight import run_notebook, text_of
 from tools import demo, processes, summary
-from tools.stack import Stack
+from tools.insight.__main__ import KEPT
+from tools.stack import ROOT, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
 
@@ -125,6 +127,16 @@ def test_invalid_rows_are_quarantined_and_the_run_continues(stack: Stack) -> Non
     [found] = summary.query(stack.cli_environment()["OPS_READER_URL"], summary.QUARANTINE)
     assert (found.feed, found.day, found.quarantined_rows) == ("plan", RUN_DATES.end, SPOILED_ROWS)
     assert found.column_name == "mailer_share"
+
+
+def test_the_notebook_says_what_the_kept_one_says_and_nothing_personal(stack: Stack, tmp_path: Path) -> None:
+    """Differences that are meant: type `make run PROJECT=stores`, then `make insight PROJECT=stores KEEP=1`."""
+    assert run_notebook(stack, PROJECT, tmp_path) == []
+    for written in (text_of(tmp_path), (PROJECT.folder / KEPT).read_text(encoding="utf-8")):
+        assert "@example.org" not in written
+        assert not re.search(r"\bC\d{6}\b", written)
+        assert str(ROOT) not in written and str(stack.home) not in written
+    assert (PROJECT.folder / KEPT).stat().st_size < 200_000
 
 
 def test_no_card_and_no_address_is_stored(stack: Stack) -> None:

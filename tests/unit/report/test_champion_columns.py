@@ -12,8 +12,8 @@ from sklearn.dummy import DummyClassifier
 from include.config.loading import load_model
 from include.io import postgres
 from include.io.registry import LoadedModel
+from include.io.report_subjects import _champion
 from include.io.training_sets import with_inputs
-from include.steps.report_version import _champion
 from tests.own_projects import use_own_projects
 
 ROWS = pl.DataFrame({"day": [date(2013, 3, 1)] * 2, "horizon": [0, 0], "entity_id": ["a", "b"], "hour": [1.0, 2.0]})

@@ -1,0 +1,216 @@
+"""The insight: planted unfairness and planted costs are found, and charts survive the way through a notebook."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from markupsafe import Markup
+
+from include.report import measures
+from include.report.alternatives import alternatives
+from include.report.fairness import fairness, rates
+from include.report.subject import ReportSubject
+from nightly_pages.charts import Axis, Bar, Series, bars, lines
+from nightly_pages.pictures import picture, restored
+from tests.pages import HOSTILE, Structure, assert_complete_in_itself
+from tests.unit.report.test_report import KINDS, subject_of
+from tools.insight.notebook import differences, environment
+from tools.insight.page import make_page
+from tools.insight.section import ModelInsight
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metric of scikit-learn takes a millisecond, and a report asks for it often."""
+    monkeypatch.setattr(measures, "RESAMPLES", 40)
+
+
+def unfair(kind: str) -> ReportSubject:
+    """Return a subject whose scores are too high for the rows of one origin."""
+    subject = subject_of(kind)
+    of_bat = (subject.holdout_rows["origin"] == "BAT").to_numpy()
+    score = subject.challenger.score
+    moved = np.clip(score + 0.2, 0, 1) if kind == "binary" else score + 4
+    there = of_bat if score.ndim == 1 else of_bat[:, None]
+    return replace(subject, challenger=replace(subject.challenger, score=np.where(there, moved, score)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate"), [("binary", "calibration gap"), ("regression", "mean error"), ("count", "level")]
+)
+def test_a_version_that_is_off_for_one_slice_is_found_and_a_fair_one_is_not(kind: str, rate: str) -> None:
+    found = fairness(unfair(kind))
+    assert ("BAT", rate) in {(each.value, each.rate.name) for each in found.beyond_chance}
+    bat = next(each for each in found.comparisons if (each.value, each.rate.name) == ("BAT", rate))
+    assert bat.difference > 0 and bat.chance is not None and bat.chance < 0.001
+    assert bat.inside.low is not None and bat.inside.low < bat.inside.value < (bat.inside.high or 0)
+    assert fairness(subject_of(kind)).beyond_chance == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rates_are_those_of_the_rows(kind: str) -> None:
+    subject = subject_of(kind)
+    found = {each.name: each for each in rates(subject)}
+    truth, decided = subject.truth, subject.problem.decide(subject.challenger.score, 0.5)
+    if kind == "binary":
+        rate = found["false negative rate"]
+        assert rate.top.sum() / rate.bottom.sum() == pytest.approx((decided[truth == 1] == 0).mean())
+    elif kind == "multiclass":
+        assert found["wrong labels"].top.mean() == pytest.approx((decided != truth).mean())
+    else:
+        assert found["too low"].top.mean() == pytest.approx(
+            (subject.problem.point(subject.challenger.score) < truth).mean()
+        )
+    assert found["cost"].top.mean() == pytest.approx(
+        subject.model.costs.by_row(truth, decided, subject.model.classes).mean()
+    )
+
+
+def test_a_column_that_may_be_personal_is_no_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReportSubject, "is_personal", lambda *_: True)
+    assert fairness(subject_of("binary")).comparisons == ()
+
+
+def test_outcomes_that_are_too_rare_in_a_slice_are_not_compared() -> None:
+    subject = subject_of("binary")
+    of_bat = (subject.holdout_rows["origin"] == "BAT").to_numpy()
+    rare = np.where(of_bat, 0.0, subject.truth)
+    rare[np.flatnonzero(of_bat)[:5]] = 1.0
+    changed = replace(subject, holdout_rows=subject.holdout_rows.with_columns(label=rare))
+    compared = {each.rate.name for each in fairness(changed).comparisons if each.value == "BAT"}
+    assert "false negative rate" not in compared and "false positive rate" in compared
+
+
+def test_the_cheapest_threshold_is_where_theory_says_and_in_force_costs_what_the_report_says() -> None:
+    subject = subject_of("binary")
+    found, reported = alternatives(subject), measures.expected_cost(subject)
+    assert found is not None and reported is not None
+    in_force = next(each for each in found.curve if each.at == found.in_force)
+    assert found.in_force == 0.5
+    assert in_force.cost.value == pytest.approx(reported.version.value)
+    assert "0.167" in (found.by_theory or "")
+    assert 0.08 < found.cheapest.at < 0.3
+    assert found.cheapest.difference.high is not None and found.cheapest.difference.high < 0
+    assert found.later is not None and found.later.difference.value < 0
+
+
+@pytest.mark.parametrize("kind", ["regression", "count", "quantile"])
+def test_numbers_that_are_dearer_when_too_low_are_cheaper_when_raised(kind: str) -> None:
+    found = alternatives(subject_of(kind))
+    assert found is not None
+    assert found.cheapest.at > 0
+    assert found.cheapest.rates["outcome not above"] == pytest.approx(0.75, abs=0.1)
+
+
+def test_labels_are_decided_by_their_expected_cost() -> None:
+    subject = subject_of("multiclass")
+    dear = subject.model.costs.model_copy(update={"matrix": {"late": {"early": 50.0, "on time": 50.0}}})
+    found = alternatives(replace(subject, model=subject.model.model_copy(update={"costs": dear})))
+    assert found is not None
+    assert [each.name for each in found.table][:2] == ["most probable label", "least expected cost"]
+    assert found.table[1].difference.value < 0
+    same = alternatives(subject)
+    assert same is not None and same.table[1].difference.value == 0
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_picture_is_the_chart_and_the_page_gets_the_chart_back(text: str) -> None:
+    for figure in (
+        lines(
+            text,
+            text,
+            Axis("x"),
+            Axis("y"),
+            [Series(text, [(0, 1), (1, 3)]), Series("guide", [(0, 0), (1, 1)], guide=True)],
+        ),
+        bars(text, text, "EUR", [Bar(text, 2, 1, 3), Bar("b", 4)]),
+    ):
+        svg, numbers = picture(figure)
+        again = restored(svg, numbers)
+        assert_complete_in_itself(f"<style></style>{again}", draws=True)
+        drawn = [
+            [(tag, kept) for tag, attributes in Structure(str(each)).elements if (kept := geometry(attributes))]
+            for each in (figure, again)
+        ]
+        assert drawn[0] == drawn[1] != []
+        assert "4" in numbers or "3" in numbers
+
+
+def geometry(attributes: Any) -> list[tuple[str, float | str]]:
+    named = {"x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "points", "width", "height"}
+    return [(name, as_number(value)) for name, value in sorted(attributes) if name in named]
+
+
+def as_number(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def notebook_of(section: ModelInsight) -> Any:
+    """Return the cells of a section with their outputs, as a notebook has them."""
+    shown: list[Iterator[Any]] = [
+        section.summary(), section.what_drives_it(), section.is_it_fair(), section.another_threshold()
+    ]  # fmt: skip
+    return SimpleNamespace(
+        cells=[SimpleNamespace(cell_type="markdown", source="## Late ferry", get=lambda *_: ())]
+        + [
+            SimpleNamespace(
+                cell_type="code", get=lambda *_, each=each: [{"data": one._repr_mimebundle_()} for one in each]
+            )
+            for each in map(list, shown)
+        ]
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_model_gives_a_page_that_is_complete_in_itself(kind: str) -> None:
+    html = make_page("Ferries", notebook_of(ModelInsight(subject_of(kind))))
+    assert_complete_in_itself(html.replace('role="img"', ""), draws=True)
+    for part in ("Version 2", "<b>Permutation importance.</b>", "Holm", "in force", "EUR each"):
+        assert part in html, part
+
+
+def test_the_notebooks_process_gets_no_login_and_no_key(tmp_path: Any) -> None:
+    given = {
+        "PATH": "/bin",
+        "NIGHTLY_DATABASE_URL": "a",
+        "NIGHTLY_HASH_KEY": "b",
+        "OPS_READER_URL": "c",
+        "AWS_SECRET_ACCESS_KEY": "d",
+    }
+    found = environment(given, tmp_path, "/home/x")
+    assert not {"a", "b", "c", "d"} & {*found.values()}
+    assert found["PATH"] == "/bin" and found["INSIGHT_FOLDER"] == str(tmp_path)
+
+
+def executed(text: str) -> dict[str, Any]:
+    output = {"output_type": "display_data", "data": {"text/plain": text}}
+    return {"cells": [{"cell_type": "code", "source": ["show()"], "outputs": [output]}]}
+
+
+def test_a_run_that_says_something_else_is_found_and_last_digits_are_not() -> None:
+    before = executed("cost 1,203 (0.997 to 1.43)\nall rows")
+    assert differences(before, json.loads(json.dumps(before))) == []
+    assert differences(before, executed("cost 1,204 (0.998 to 1.43)\nall rows")) == []
+    assert differences(before, executed("cost 1,303 (0.997 to 1.43)\nall rows")) == [
+        "'cost 1,203 (0.997 to 1.43)' is now 'cost 1,303 (0.997 to 1.43)'"
+    ]
+    assert len(differences(before, executed("cost 1,203 (0.997 to 1.43)\nsome rows"))) == 1
+    assert differences(before, executed("cost")) == ["it has 1 lines of output instead of 2"]
+    other = executed("cost 1,203 (0.997 to 1.43)\nall rows")
+    other["cells"][0]["source"] = ["hide()"]
+    assert differences(before, other) == ["the cells are others"]
+
+
+def test_html_in_a_cell_of_a_table_is_text() -> None:
+    from tools.insight.shown import Numbers
+
+    html = Numbers(("a", "b"), [("<b>x</b>", "1")], right=("b",))._repr_mimebundle_()["text/html"]
+    assert "&lt;b&gt;x&lt;/b&gt;" in html and '<td class="n">1</td>' in html
+    assert not isinstance(html, Markup), "a notebook is JSON, which knows no other texts"
