@@ -81,8 +81,8 @@ class Installation:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.log = folder / "s3.log"
         output = stack.enter_context(self.log.open("wb"))
-        options = {"env": dict(os.environ), "stdout": subprocess.DEVNULL, "stderr": output}
-        port, self.s3 = stack.enter_context(serving(s3_server, **options))
+        serve = serving(s3_server, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=output)
+        port, self.s3 = stack.enter_context(serve)
         endpoint = f"http://127.0.0.1:{port}"
         server = Postgres(folder / "postgres", folder / "postgres.log", {})
         server.start()
@@ -90,7 +90,10 @@ class Installation:
         place = bucket(endpoint)
         keys = KEYS | {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "eu-west-1"}
         self.settings = Settings(
-            **{name: f"{place}/{name}" for name in ("landing", "tables", "artifacts", "journal")},
+            landing=f"{place}/landing",
+            tables=f"{place}/tables",
+            artifacts=f"{place}/artifacts",
+            journal=f"{place}/journal",
             database_url=server.url("nightly", "nightly"),
             mlflow_tracking_uri=server.url("mlflow", "mlflow"),
             hash_key="the hash key of a bench, which is long",

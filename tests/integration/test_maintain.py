@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 from typer.testing import CliRunner
 
 from include import cli
@@ -98,19 +98,13 @@ def test_compaction_beside_writers_loses_no_row(place: str, tmp_path: Path, requ
 
 def test_an_old_table_gets_the_properties_of_new_ones(tmp_path: Path) -> None:
     tables = Tables(places(tmp_path))
-    DeltaTable.create(tables.uri(TABLE), schema=tables_schema(), partition_by=["day"])
+    DeltaTable.create(tables.uri(TABLE), schema=Schema.from_arrow(frame(DAY, 1).to_arrow().schema), partition_by=["day"])
     assert table_upkeep.missing_properties(tables, TABLE) == CONFIGURATION
     table_upkeep.set_properties(tables, TABLE)
     assert table_upkeep.missing_properties(tables, TABLE) == {}
     version = tables.version(TABLE)
     table_upkeep.set_properties(tables, TABLE)
     assert tables.version(TABLE) == version
-
-
-def tables_schema() -> object:
-    from deltalake import Schema
-
-    return Schema.from_arrow(frame(DAY, 1).to_arrow().schema)
 
 
 # --- vacuum

@@ -84,6 +84,11 @@ ACTIONS: list[tuple[str, str, set[str]]] = [
         ),
         NOBODY,
     ),
+    (
+        "add a block of the journal",
+        "INSERT INTO journal_blocks (project, last_sequence, entries) VALUES ('p', 250, '[]')",
+        OWNS,
+    ),
     ("move what is published", "UPDATE published SET run_id = 'other'", WRITES),
     ("record that a message was sent", "UPDATE messages SET sent_at = now()", WRITES),
     ("change what a message says, or where it goes", "UPDATE messages SET payload = '{}', destination = 'd'", OWNS),
