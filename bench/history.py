@@ -131,9 +131,11 @@ class Installation:
         began = time.process_time()
         postgres.days.read_unprepared_days(settings, PROJECT.name, interval)
         self._sensors += time.process_time() - began
-        for step, config in (("score", MODEL), ("publish", MODEL), ("outcomes", PROJECT), ("monitor", PROJECT)):
-            if scored or config is PROJECT:
-                run(step, config, interval, settings)
+        if scored:
+            for step in ("score", "publish"):
+                run(step, MODEL, interval, settings, versions={day: 1})
+        for step in ("outcomes", "monitor"):
+            run(step, PROJECT, interval, settings)
 
     def train(self, day: date) -> None:
         """Make the only version the champion of all later days."""

@@ -271,7 +271,9 @@ def test_the_writer_changes_no_immutable_table(database: sa.URL) -> None:
         [(has,)] = attempt(database, "writer", f"SELECT has_table_privilege('{table}', '{right}')")
         assert not has, (table, right)
     added = "SELECT has_any_column_privilege(CAST(%s AS regclass), 'INSERT')"
-    assert all(attempt(database, "writer", added.replace("%s", f"'{table}'")) == [(True,)] for table in tables)
+    for table in tables:
+        expected = table not in roles.DERIVED  # the database itself adds those rows
+        assert attempt(database, "writer", added.replace("%s", f"'{table}'")) == [(expected,)], table
 
 
 def test_the_database_says_when_a_row_was_added_to_an_immutable_table(database: sa.URL) -> None:
