@@ -51,7 +51,7 @@ a training, a fit or stored scores name stays readable.
             default=False,
             type="boolean",
             title="Dry run",
-            description="If set, the log of `maintain` says what would be done; nothing is swept and nothing is changed.",
+            description="If set, the log of `maintain` says what would be done, and nothing is swept or changed.",
         )
     },
 )

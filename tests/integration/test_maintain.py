@@ -98,7 +98,9 @@ def test_compaction_beside_writers_loses_no_row(place: str, tmp_path: Path, requ
 
 def test_an_old_table_gets_the_properties_of_new_ones(tmp_path: Path) -> None:
     tables = Tables(places(tmp_path))
-    DeltaTable.create(tables.uri(TABLE), schema=Schema.from_arrow(frame(DAY, 1).to_arrow().schema), partition_by=["day"])
+    DeltaTable.create(
+        tables.uri(TABLE), schema=Schema.from_arrow(frame(DAY, 1).to_arrow().schema), partition_by=["day"]
+    )
     assert table_upkeep.missing_properties(tables, TABLE) == CONFIGURATION
     table_upkeep.set_properties(tables, TABLE)
     assert table_upkeep.missing_properties(tables, TABLE) == {}
