@@ -58,7 +58,7 @@ def maintain(
     """
     tables = Tables(settings)
     there = [table for table in declared_tables(project) if tables.exists(table)]
-    named = _named(project, settings, tables) if "vacuum" in only else {}
+    named = named_versions(project, settings, tables) if "vacuum" in only else {}
     before = interval.end - timedelta(days=reach(project))
     done = []
     for table in there:
@@ -129,12 +129,13 @@ def _vacuum(
     )
 
 
-def _named(project: Project, settings: Settings, tables: Tables) -> Named:
+def named_versions(project: Project, settings: Settings, tables: Tables) -> Named:
     """Return the versions of tables that anything names, and why."""
     found = postgres.named_versions.read_named_versions(settings, project)
-    registry = Registry(settings)
-    for run in postgres.named_versions.read_fits_without_origin(settings, project):
-        postgres.named_versions.add_fit(found, project, registry.get_fit(run).tags)
+    if runs := postgres.named_versions.read_fits_without_origin(settings, project):
+        registry = Registry(settings)
+        for run in runs:
+            postgres.named_versions.add_fit(found, project, registry.get_fit(run).tags)
     features = found.setdefault(features_table(project.name), {})
     for table in _scores_tables(project):
         if tables.exists(table):

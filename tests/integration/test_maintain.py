@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from deltalake import DeltaTable, Schema
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ from include.core.records import FitOrigin, Maintained, MaintainedTable
 from include.core.settings import Settings
 from include.io import postgres, table_upkeep
 from include.io.tables import CONFIGURATION, Scope, Tables
-from include.operations.maintain import maintain, reach
+from include.operations.maintain import maintain, named_versions, reach
 from tests.integration import small
 from tests.integration.processes import processes
 from tests.integration.upkeep import NO_GRACE, write_parts
@@ -79,7 +80,7 @@ def test_small_files_of_old_days_become_one_and_every_version_stays(anywhere: Se
     assert tables.version(TABLE) == version, "a second time there is nothing to do, and no commit"
 
 
-@pytest.mark.parametrize("place", ["folder", "s3"])
+@pytest.mark.parametrize("place", ["folder", pytest.param("s3", marks=pytest.mark.drill)])
 def test_compaction_beside_writers_loses_no_row(place: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     settings = places(tmp_path)
     if place == "s3":
@@ -230,3 +231,20 @@ def test_the_command_says_what_was_kept_and_why(
     assert said.exit_code == 0, said.output
     assert "stay readable" not in said.output
     assert small.select(years, "SELECT state FROM step_runs WHERE step = 'maintain'") == [{"state": "success"}]
+
+
+def test_what_a_fit_without_an_origin_read_is_asked_in_mlflow(
+    trained: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older version of the product did not record it."""
+    project = load_project("ferries")
+    fits = postgres.schema.fits.c
+    named = postgres.named_versions.read_named_versions(trained, project)
+    with postgres.connection.engine(trained).connect() as connection:
+        everything = list(connection.scalars(sa.select(fits.mlflow_run)))
+    unknown = postgres.named_versions
+    monkeypatch.setattr(unknown, "read_fits_without_origin", lambda *_: everything)
+    monkeypatch.setattr(unknown, "read_named_versions", lambda *_: {})
+    asked = named_versions(project, trained, Tables(trained))
+    assert asked[features_table(project.name)].keys() == named[features_table(project.name)].keys()
+    assert named[features_table(project.name)]
