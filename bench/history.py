@@ -75,7 +75,7 @@ class Used:
         return Used(*(getattr(self, each.name) - getattr(other, each.name) for each in fields(Used)))
 
 
-class Installation:
+class CountedInstallation:
     """An installation with tables on S3, whose use is counted."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
@@ -148,11 +148,11 @@ class Installation:
 
 
 @contextmanager
-def installed() -> Iterator[Installation]:
+def installed() -> Iterator[CountedInstallation]:
     """Start the servers in a folder of their own, and end them after the block."""
     with tempfile.TemporaryDirectory(prefix="nightly-history-") as name, ExitStack() as stack:
         Path(name).chmod(0o711)  # as root, PostgreSQL runs as another user
-        yield Installation(Path(name), stack)
+        yield CountedInstallation(Path(name), stack)
 
 
 def nights(count: int = NIGHTS, first: int = FIRST, *, maintained: bool = True) -> list[Used]:
