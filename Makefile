@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check test test-pythons drills docs model-card ml-test-score new-model new-project start stop run accept ui
 .PHONY: wheel deploy
-.PHONY: notebook insight export-model sbom audit pin-images bench-backfill bench-pages bench-questions bench-spark clean up down logs smoke
+.PHONY: notebook insight export-model sbom audit pin-images bench-backfill bench-history bench-pages bench-questions bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -197,6 +197,9 @@ pin-images: setup ## Ask the registries for the digests of the images, and write
 
 bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and compare with goals (docs/speed.md); ten minutes
 	$(BIN)/python -m bench.backfill
+
+bench-history: setup ## Run 1,100 small nightly runs, and compare the last with the thirtieth (docs/maintenance.md); two hours
+	$(BIN)/python -m bench.history
 
 bench-pages: setup ## Measure the pages in Airflow with 50 models and two years (docs/pages.md); five minutes
 	$(BIN)/python -m bench.pages

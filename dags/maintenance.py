@@ -3,12 +3,15 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
+from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
 from dags.alerts import RUN_FAILED
-from dags.common import DEFAULT_ARGS, Json, owners, run_step
+from dags.common import DEFAULT_ARGS, Json, owners, run_step, skipped
 from include.config.loading import load_project, project_names
 from include.core.interval import Interval
+from include.core.project import Project
+
+DRY_RUN = "dry_run"
 
 DOC = """
 ### Weekly maintenance of all projects
@@ -17,10 +20,16 @@ DOC = """
 `corrections_days` before them, so that years of history cost nothing. The sweep looks at all days: what it finds is
 landed, or held for a decision as the rules say.
 
-- **Safe to run again:** yes, at any time; what was landed is left alone.
-- **If `sweep` fails:** its log names the project and what to do. The other projects are not affected.
-- **By hand:** `python -m include.cli land --sweep --project PROJECT --start DAY`, with today as the day.
-- **Where to look:** the log of `sweep`, the alerts about held deliveries, the view `data_quality`.
+`maintain` compacts the small files of old days, and removes files that no recorded version needs. What a prepared day,
+a training, a fit or stored scores name stays readable.
+
+- **Safe to run again:** yes, at any time, also beside a nightly run.
+- **Dry run:** the field of the form. `maintain` then says what it would do; nothing is swept and nothing is changed.
+- **If `sweep` or `maintain` fails:** its log names the project and what to do. The other projects are not affected.
+- **By hand:** `python -m include.cli land --sweep --project PROJECT --start DAY`, with today as the day, and
+  `python -m include.cli maintain --project PROJECT --dry-run`.
+- **Where to look:** the logs, the alerts about held deliveries, the view `data_quality`.
+- **Airflow's own metadata:** no task may change it. An administrator types `airflow db clean`: docs/maintenance.md.
 - **Owner:** the owners of the projects
 """
 
@@ -37,6 +46,14 @@ landed, or held for a decision as the rules say.
     default_args={**DEFAULT_ARGS, "owner": owners()},
     dagrun_timeout=timedelta(hours=24),
     on_failure_callback=RUN_FAILED,
+    params={
+        DRY_RUN: Param(
+            default=False,
+            type="boolean",
+            title="Dry run",
+            description="If set, the log of `maintain` says what would be done, and nothing is swept or changed.",
+        )
+    },
 )
 def maintenance() -> None:
     """Build the DAG of the bundle."""
@@ -49,12 +66,30 @@ def maintenance() -> None:
     )
     def sweep(project: str) -> Json:
         context: Any = get_current_context()
-        context["project"] = project
-        declared = load_project(project)
-        run = context["dag_run"]
-        return run_step("land", declared, Interval.of(declared.day_of(run.logical_date or run.run_after)), sweep=True)
+        if context["params"][DRY_RUN]:
+            raise skipped("a dry run sweeps nothing", context)
+        declared, day = _about(context, project)
+        return run_step("land", declared, day, sweep=True)
 
-    sweep.expand(project=project_names())
+    @task(
+        map_index_template="{{ project }}",
+        task_display_name="Compact and vacuum",
+        doc_md="Compact small files of old days, and remove files that no recorded version needs.",
+    )
+    def maintain(project: str) -> Json:
+        context: Any = get_current_context()
+        declared, day = _about(context, project)
+        return run_step("maintain", declared, day, dry_run=context["params"][DRY_RUN])
+
+    for each in (sweep, maintain):  # neither waits for the other: a sweep that failed keeps nobody from removing files
+        each.expand(project=project_names())
+
+
+def _about(context: Any, project: str) -> tuple[Project, Interval]:
+    """Return a project, whose name the map index shows, and the day of the run in its timezone."""
+    context["project"] = project
+    declared, run = load_project(project), context["dag_run"]
+    return declared, Interval.of(declared.day_of(run.logical_date or run.run_after))
 
 
 maintenance()

@@ -27,6 +27,7 @@ from include.cli_incidents import commands as incident_commands
 from include.cli_latency import commands as latency_commands
 from include.cli_latency import terminal_width
 from include.cli_lineage import commands as lineage_commands
+from include.cli_maintain import commands as maintain_commands
 from include.cli_personal import commands as personal_commands
 from include.cli_records import prints_json, prints_records
 from include.cli_words import entry_words, message_words, promotion_words, words
@@ -870,6 +871,7 @@ app.add_typer(incident_commands(_settings, _say))
 app.add_typer(latency_commands(_settings, _say))
 app.add_typer(lineage_commands(_settings, _say))
 app.add_typer(personal_commands(_settings, _say, _print))
+app.add_typer(maintain_commands(_settings, _say))
 
 
 @contextmanager

@@ -618,6 +618,42 @@ class RolledBack(StepResult):
         return f"Readers now see {version} for {of} ({how}). It is the champion from {self.first_day} on."
 
 
+class MaintainedTable(Record):
+    """What `maintain` did with a Delta table, or would do.
+
+    Attributes:
+        table: its name.
+        new_properties: properties that it lacked.
+        compacted_days: days whose small files became larger ones.
+        compacted_files: how many files that were.
+        compacted_bytes: and their bytes.
+        kept: how many versions stay readable, by what needs them.
+        removed_files: files that none of these versions has.
+        removed_bytes: their bytes.
+    """
+
+    table: str
+    new_properties: tuple[str, ...] = ()
+    compacted_days: int = 0
+    compacted_files: int = 0
+    compacted_bytes: int = 0
+    kept: dict[str, int] = Field(default_factory=dict)
+    removed_files: int = 0
+    removed_bytes: int = 0
+
+
+class Maintained(StepResult):
+    """The result of `maintain`; `rows` counts the files that it removed. A dry run changes nothing."""
+
+    dry_run: bool
+    tables: tuple[MaintainedTable, ...] = ()
+
+    @property
+    def tentative(self) -> bool:
+        """True for a dry run."""
+        return self.dry_run
+
+
 class FailedDay(Record):
     """A day for which a step over a range failed, and why."""
 

@@ -34,6 +34,7 @@ NOT_IN_PATHS = ' "#%<>?`{}'  # delta-rs returns file names percent-encoded, but 
 CONFIGURATION = {
     "delta.enableDeletionVectors": "false",  # both delta-rs and Spark must be able to read the tables
     "delta.enableExpiredLogCleanup": "false",  # a recorded version can be read for ever
+    "delta.checkpointInterval": "10",  # else, opening a table on S3 reads up to a hundred commits one by one
 }
 
 

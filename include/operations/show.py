@@ -57,8 +57,9 @@ class Shown:
             yield
         except (FileNotFoundError, pl.exceptions.ComputeError) as error:
             raise DataError(
-                f"{self.table}: files of version {self.version} are gone: {str(error).splitlines()[0]}. An erasure and "
-                "a rotation of the hash key remove older versions; the view human_actions says when"
+                f"{self.table}: files of version {self.version} are gone: {str(error).splitlines()[0]}. maintenance "
+                "removes those of versions that nothing names (docs/maintenance.md); an erasure and a rotation of the "
+                "hash key remove older versions, and the view human_actions says when"
             ) from error
 
 

@@ -114,6 +114,7 @@ STEPS = {
         Step("revalidate", Project, records.Revalidated, _OPERATIONS, writes_journal=True),
         Step("unpublish", Model, records.Unpublished, _OPERATIONS),
         Step("rollback", Model, records.RolledBack, _OPERATIONS),
+        Step("maintain", Project, records.Maintained, _OPERATIONS),
         Step(
             "adopt_model",
             Model,

@@ -127,12 +127,18 @@ def _measured(records: Records) -> str | None:
 
 
 def _swept(records: Records) -> str | None:
-    swept = [each for each in records.get("sweep", ()) if isinstance(each, Mapping)]
-    if not swept:
-        return None
-    new, held = (sum(each.get("new") or 0 for each in swept), sum(len(each.get("held") or ()) for each in swept))
-    of = _count(len(swept), "project")
-    return f"{_count(new, 'late delivery', 'late deliveries')} landed, {held:,} held for a decision, in {of}"
+    swept, maintained = (
+        [each for each in records.get(task, ()) if isinstance(each, Mapping)] for task in ("sweep", "maintain")
+    )
+    parts = []
+    if swept:
+        new, held = (sum(each.get("new") or 0 for each in swept), sum(len(each.get("held") or ()) for each in swept))
+        of = _count(len(swept), "project")
+        parts.append(f"{_count(new, 'late delivery', 'late deliveries')} landed, {held:,} held for a decision, in {of}")
+    if maintained:
+        would = "would be removed (dry run)" if any(each.get("dry_run") for each in maintained) else "removed"
+        parts.append(f"{_count(sum(each.get('rows') or 0 for each in maintained), 'unneeded file')} {would}")
+    return ", ".join(parts) or None
 
 
 def _delivered(records: Records) -> str | None:

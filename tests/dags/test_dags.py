@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from zoneinfo import ZoneInfo
 
 import pendulum
@@ -161,18 +163,27 @@ def test_a_query_without_rows_is_asked_again_and_not_recorded_as_failed(
     assert not sensor.python_callable().is_done
 
 
-def test_the_sweep_looks_at_all_days_of_each_project(bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_maintenance_sweeps_and_maintains_each_project(
+    bag: Any, monkeypatch: pytest.MonkeyPatch, *, dry_run: bool
+) -> None:
     dag = bag.dags["maintenance"]
-    task = dag.get_task("sweep")
-    assert dag.timetable.expression == "0 12 * * 0"
-    assert task.op_kwargs_expand_input.value == {"project": project_names()}
+    assert (dag.timetable.expression, dag.params["dry_run"]) == ("0 12 * * 0", False)
+    assert dag.roots == dag.leaves, "a task that fails must fail the run, and stop no other"
     asked: list[Any] = []
-    names = task.python_callable.__globals__
-    monkeypatch.setitem(names, "run_step", lambda *given, **options: asked.append((*given, options)))
     run = type("Run", (), {"logical_date": None, "run_after": LATE_EVENING})()
-    monkeypatch.setitem(names, "get_current_context", lambda: {"dag_run": run})
-    task.python_callable(project="ferries")
-    assert asked == [("land", load_project("ferries"), Interval.of(date(2013, 3, 1)), {"sweep": True})]
+    context = {"dag_run": run, "params": {"dry_run": dry_run}, "ti": Mock()}
+    for name in ("sweep", "maintain"):
+        task = dag.get_task(name)
+        assert task.op_kwargs_expand_input.value == {"project": project_names()}
+        names = task.python_callable.__globals__
+        monkeypatch.setitem(names, "run_step", lambda *given, **options: asked.append((*given, options)))
+        monkeypatch.setitem(names, "get_current_context", lambda: context)
+        with pytest.raises(AirflowSkipException) if dry_run and name == "sweep" else nullcontext():
+            task.python_callable(project="ferries")
+    about = (load_project("ferries"), Interval.of(date(2013, 3, 1)))
+    swept = [] if dry_run else [("land", *about, {"sweep": True})]
+    assert asked == [*swept, ("maintain", *about, {"dry_run": dry_run})]
 
 
 def test_a_training_on_an_entity_fraction_has_no_report_and_does_not_fail(bag: Any) -> None:

@@ -35,7 +35,7 @@ from tests.integration import small
 from tests.integration.training import in_database
 
 DAY = date(2013, 3, 1)
-NEWEST = "0034"
+NEWEST = "0038"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -106,6 +106,7 @@ TABLES = {
     "incident_records",
     "installed_libraries",
     "journal",
+    "journal_blocks",
     "locks",
     "messages",
     "model_versions",
@@ -735,6 +736,6 @@ def test_a_database_without_tables_is_named_with_the_command_that_makes_them(
     settings: Settings, postgres_url: sa.URL
 ) -> None:
     empty = settings.model_copy(update={"database_url": in_database(postgres_url, "postgres")})
-    with pytest.raises(ActionRequiredError, match=r'relation "journal" does not exist\)\. Run: .* migrate$') as raised:
+    with pytest.raises(ActionRequiredError, match=r'"journal_blocks" does not exist\)\. Run: .* migrate$') as raised:
         postgres.journal.read_entries(empty, "ferries")
     assert "SELECT" not in str(raised.value)

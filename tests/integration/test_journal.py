@@ -16,6 +16,7 @@ from include import cli
 from include.config.loading import load_project
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.project import Project
 from include.core.records import Featured, PreparedDay, TableRef
 from include.core.settings import NO_DATABASE, Settings
@@ -254,3 +255,21 @@ def test_a_result_from_databricks_is_not_recorded_in_a_database_behind_its_expor
         with pytest.raises(ActionRequiredError, match="the database was emptied"):
             record("build_features", project, RUN_DATE, built, emptied, local(DAY, 3), 0)
         assert entries(emptied).is_empty()
+
+
+def test_entries_are_the_same_from_blocks_and_one_by_one(settings: Settings, project: Project) -> None:
+    entries = [
+        Entry.verdict(f"sailings/{n}", "sailings", DAY, "a 'quoted' \"reason\"" if n % 2 else None) for n in range(600)
+    ]
+    for first, last in ((0, 100), (100, 101), (101, 600)):  # the last of these makes two blocks at once
+        postgres.journal.add_entries(settings, project.name, entries[first:last])
+    with postgres.connection.engine(settings).connect() as connection:
+        blocks = connection.scalars(sa.select(postgres.schema.journal_blocks.c.last_sequence)).all()
+        text = "SELECT sequence, kind, subject, entry::text, why FROM journal WHERE project = :p ORDER BY sequence"
+        expected = [tuple(row) for row in connection.execute(sa.text(text), {"p": project.name})]
+    assert sorted(blocks) == [250, 500]
+    for watermark in (0, 1, 249, 250, 251, 499, 500, 501, 600, None):
+        found = postgres.journal.read_entries(settings, project.name, watermark)
+        assert found.rows() == expected[:watermark], watermark
+    with pytest.raises(sa.exc.DBAPIError, match="never changed"), postgres.connection.engine(settings).begin() as own:
+        own.execute(sa.update(postgres.schema.journal_blocks).values(entries="[]"))

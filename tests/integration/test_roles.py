@@ -84,6 +84,11 @@ ACTIONS: list[tuple[str, str, set[str]]] = [
         ),
         NOBODY,
     ),
+    (
+        "add a block of the journal",
+        "INSERT INTO journal_blocks (project, last_sequence, entries) VALUES ('p', 250, '[]')",
+        OWNS,
+    ),
     ("move what is published", "UPDATE published SET run_id = 'other'", WRITES),
     ("record that a message was sent", "UPDATE messages SET sent_at = now()", WRITES),
     ("change what a message says, or where it goes", "UPDATE messages SET payload = '{}', destination = 'd'", OWNS),
@@ -266,7 +271,9 @@ def test_the_writer_changes_no_immutable_table(database: sa.URL) -> None:
         [(has,)] = attempt(database, "writer", f"SELECT has_table_privilege('{table}', '{right}')")
         assert not has, (table, right)
     added = "SELECT has_any_column_privilege(CAST(%s AS regclass), 'INSERT')"
-    assert all(attempt(database, "writer", added.replace("%s", f"'{table}'")) == [(True,)] for table in tables)
+    for table in tables:
+        expected = table not in roles.DERIVED  # the database itself adds those rows
+        assert attempt(database, "writer", added.replace("%s", f"'{table}'")) == [(expected,)], table
 
 
 def test_the_database_says_when_a_row_was_added_to_an_immutable_table(database: sa.URL) -> None:

@@ -5,10 +5,12 @@ is the order of commits, and nothing appears below a watermark later.
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -19,7 +21,10 @@ from include.core.errors import ActionRequiredError
 from include.core.journal import ENTRIES, Entry, Known
 from include.core.settings import DATABASE_OWNER_URL, Settings
 from include.io.postgres.connection import engine, lock
-from include.io.postgres.schema import journal, objects
+from include.io.postgres.schema import journal, journal_blocks, objects
+
+ENTRIES_OF_A_BLOCK = 250
+"""As the migration of `journal_blocks` says it."""
 
 _EXPORTED = ("sequence", "kind", "subject", "entry", "by", "why", "run_id", "recorded_at")
 
@@ -212,13 +217,21 @@ def _watermark(connection: sa.Connection, project: str) -> int:
 
 
 def _entries(connection: sa.Connection, project: str, watermark: int | None) -> pl.DataFrame:
-    text = sa.cast(journal.c.entry, sa.Text)
+    """Return the entries up to a watermark: from their blocks, and one by one those that are in no block yet."""
+    upto = sa.true() if watermark is None else journal.c.sequence <= watermark
+    blocks = sa.select(journal_blocks.c.entries).where(journal_blocks.c.project == project)
+    if watermark is not None:  # the last of these blocks may go beyond it
+        blocks = blocks.where(journal_blocks.c.last_sequence < watermark + ENTRIES_OF_A_BLOCK)
+    packed = connection.scalars(blocks.order_by(journal_blocks.c.last_sequence))
+    rows = [tuple(entry) for text in packed for entry in json.loads(text)]
+    after = rows[-1][0] if rows else 0
     statement = (
         sa
-        .select(journal.c.sequence, journal.c.kind, journal.c.subject, text, journal.c.why)
-        .where(journal.c.project == project)
-        .where(sa.true() if watermark is None else journal.c.sequence <= watermark)
+        .select(journal.c.sequence, journal.c.kind, journal.c.subject, sa.cast(journal.c.entry, sa.Text), journal.c.why)
+        .where(journal.c.project == project, journal.c.sequence > after, upto)
         .order_by(journal.c.sequence)
     )
-    rows = [tuple(row) for row in connection.execute(statement)]
+    rows += [tuple(row) for row in connection.execute(statement)]
+    if watermark is not None:
+        rows = rows[: bisect_right(rows, watermark, key=itemgetter(0))]
     return pl.DataFrame(rows, schema=ENTRIES, orient="row")

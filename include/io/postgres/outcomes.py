@@ -132,6 +132,9 @@ def replace_outcomes(
     Returns:
         The days that changed.
     """
+    if not days:
+        return []
+    first, last = min(each.day for each in days), max(each.day for each in days)
     with transaction(settings) as cursor:
         # Before the lock, since it can be slow.
         stage(cursor, _STAGED_DAYS, frame_of(_STAGED_DAYS, days))
@@ -146,6 +149,7 @@ def replace_outcomes(
             sa
             .delete(outcomes)
             .where(outcomes.c.project == project, outcomes.c.outcome == outcome)
+            .where(outcomes.c.day.between(first, last))  # else PostgreSQL reads the outcomes of all years
             .where(outcomes.c.day.in_(sa.select(_NEWER.c.day))),
         )
         execute(cursor, _insert_values(project, outcome))

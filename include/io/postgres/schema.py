@@ -273,6 +273,16 @@ journal = sa.Table(
     "prefix of it.",
 )
 
+journal_blocks = sa.Table(
+    "journal_blocks",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _key("last_sequence", BIGINT, "Number of the last entry of the block."),
+    _column("entries", TEXT, "JSON: for each entry a list of its number, kind, subject, fields as text, and reason."),
+    comment="The journal again, 250 entries a row, so that a step reads few rows of it. The database makes them. "
+    "Immutable.",
+)
+
 objects = sa.Table(
     "objects",
     metadata,

@@ -29,6 +29,9 @@ DELIVERY = {
 }
 """Tables whose rows stay and keep their content, with the columns that `writer` may change."""
 
+DERIVED = (schema.journal_blocks.name,)
+"""Tables whose rows the database makes itself."""
+
 TIMEOUTS = {"statement_timeout": "10min", "idle_in_transaction_session_timeout": "5min"}
 """Settings of the database for everybody but the product. Power BI itself gives up after ten minutes."""
 
@@ -133,7 +136,7 @@ def restrict(connection: Connection) -> None:
 
 
 def _rights_of_writer(relation: Any) -> set[str]:
-    if relation["is_view"] or relation["name"] == schema.VERSION_TABLE:
+    if relation["is_view"] or relation["name"] in (schema.VERSION_TABLE, *DERIVED):
         return {"SELECT"}
     if relation["name"] not in schema.metadata.tables and not relation["name"].startswith(ENTITIES):
         return set()  # not a table of the product

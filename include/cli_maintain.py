@@ -1,0 +1,53 @@
+"""The command of maintenance, which `include.cli` adds to its own. There is no logic here."""
+
+from collections.abc import Callable
+from datetime import date
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from include.core.settings import Settings
+
+
+class PartOption(StrEnum):
+    """A part of maintenance."""
+
+    compact = "compact"
+    vacuum = "vacuum"
+
+
+def commands(settings: Callable[[], Settings], say: Callable[..., None]) -> typer.Typer:
+    """Return the command.
+
+    Args:
+        settings: reads the settings when the command runs.
+        say: prints lines.
+    """
+    app = typer.Typer()
+
+    @app.command()
+    def maintain(
+        project: Annotated[str, typer.Option("--project", help="a project: a folder of include/projects")],
+        day: Annotated[
+            date | None, typer.Option(parser=date.fromisoformat, metavar="DAY", help="as of this day; default: today")
+        ] = None,
+        only: Annotated[list[PartOption] | None, typer.Option(help="one part; may be repeated; default: all")] = None,
+        *,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and change nothing")] = False,
+    ) -> None:
+        """Compact small files of old days, and remove files that no recorded version needs."""
+        from include.config.loading import load_project
+        from include.core.interval import Interval
+        from include.core.records import Maintained
+        from include.core.settings import utc_now
+        from include.operations.maintain import PARTS, sentences
+        from include.runner.run import run
+
+        declared = load_project(project)
+        on = Interval.of(day or declared.day_of(utc_now()))
+        done = run("maintain", declared, on, settings(), only=tuple(only or PARTS), dry_run=dry_run)
+        assert isinstance(done, Maintained)
+        say(*sentences(done))
+
+    return app
