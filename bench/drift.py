@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from bench.bare import make_features
+from bench.bare import count_late, features_of, late_rates, make_features
 from include.config.loading import load_model
 from include.monitoring.drift import Measured, _sentence
 from include.monitoring.drift_alerts import Drifted, find_alert, strengths
@@ -46,10 +46,9 @@ def flights_year() -> pl.DataFrame:
     measured = [name for name in weather.columns if weather.schema[name] == pl.Float64]
     known = ("carrier", "flight", "origin", "dest", "scheduled_departure", "scheduled_arrival_local",
              "distance_miles", "is_holiday", "day")  # fmt: skip
-    made = make_features(
-        flights.select(known),
-        weather.select("origin", "observed_at", "day", *measured),
-        flights.select("carrier", "origin", "dest", "scheduled_departure", "arr_delay_minutes", "day"),
+    rates = {by: late_rates(counts, by) for by, counts in count_late(flights).items()}
+    made = features_of(
+        make_features(flights.select(known), weather.select("origin", "observed_at", "day", *measured), rates)
     )
     late = pl.col("arr_delay_minutes").is_null() | (pl.col("arr_delay_minutes") > 15)
     moment = pl.col("scheduled_departure").dt.strftime("%Y%m%dT%H%MZ")

@@ -29,24 +29,29 @@ CACHE = Path(tempfile.gettempdir()) / "nightly-bench-scaled"
 
 
 def scaled(times: int, interval: Interval, cache: Path = CACHE) -> Path:
-    """Return a folder with `projects`, and with the `landing` of the interval's run dates; write what is missing."""
+    """Return a folder with `projects`, and with the `landing` of all run dates up to the interval's end.
+
+    Files of the interval's days have as many times the rows, those of days before it the usual ones. What is there
+    already is not written again.
+    """
     folder = cache / f"{times}x{len(interval.days)}"
     _write_project(folder / "projects" / PROJECT, times)
     project = load_project(OF)
-    needed = dict.fromkeys(slot for run_date in interval.days for slot in project.delivered_days(run_date))
-    for feed, day in needed:
-        _write_file(folder / "landing" / PROJECT, feed, day, times if feed in SCALED_FEEDS else 1)
+    run_dates = Interval(start=project.first_day, end=interval.end)
+    for feed, day in dict.fromkeys(slot for run_date in run_dates.days for slot in project.delivered_days(run_date)):
+        is_larger = feed in SCALED_FEEDS and day >= interval.start
+        _write_file(folder / "landing" / PROJECT, feed, day, times if is_larger else 1)
     return folder
 
 
-def rows_of(folder: Path) -> int:
-    """Return the rows of all files of a landing."""
-    sidecars = (folder / "landing" / PROJECT).glob("*/*/*.json")
-    return sum(Sidecar.model_validate_json(file.read_bytes()).rows or 0 for file in sidecars)
+def count_rows(folder: Path, interval: Interval) -> int:
+    """Return the rows that the files of the interval's days have."""
+    found = (Sidecar.model_validate_json(file.read_bytes()) for file in folder.glob(f"landing/{PROJECT}/*/*/*.json"))
+    return sum(each.rows or 0 for each in found if each.day and interval.start <= each.day <= interval.end)
 
 
 def _write_project(folder: Path, times: int) -> None:
-    """Copy the project with its first model; a file may have as many times the rows."""
+    """Copy the project with a model. Files may have as many times the rows, also after usual ones."""
     original = load_project(OF).folder
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(original / "models" / "late_arrival", folder / "models" / MODEL)
@@ -54,8 +59,9 @@ def _write_project(folder: Path, times: int) -> None:
         shutil.copy(original / name, folder / name)
     rules = yaml.safe_load((original / "expectations.yaml").read_text(encoding="utf-8"))
     for rule in (rule for feed in SCALED_FEEDS for rule in rules[feed]):
-        if rule["expect"] == "table_row_count_to_be_between":
-            rule["max_value"] *= times
+        for limit in ("max_value", "max_ratio") if "row_count" in rule["expect"] else ():
+            if limit in rule:
+                rule[limit] *= times
     (folder / "expectations.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
 
 
