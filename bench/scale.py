@@ -193,17 +193,7 @@ def _train(bench: ScaleBench, interval: Interval) -> None:
 def _commands(interval: Interval) -> list[tuple[str, tuple[str, ...]]]:
     of_project, of_model = _days(interval), ("--model", MODEL, *_days(interval)[2:])
     day = ("--model", MODEL, "--day", str(interval.end))
-    champion = (
-        "--version",
-        "1",
-        "--from-day",
-        str(interval.start),
-        "--by",
-        "bench",
-        "--why",
-        "a fixed version",
-        "--force",
-    )
+    version = ("--version", "1", "--from-day", str(interval.start))
     return [
         ("land", of_project),
         ("validate", of_project),
