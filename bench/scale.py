@@ -158,18 +158,16 @@ def measure_steps(bench: ScaleBench, interval: Interval, only: Sequence[str] = (
     If the interval is too short for a training, the model is first trained on the days before it, which is not
     measured.
     """
-    project = load_project(OF)
     costs: dict[str, ProcessCost] = {}
-    history = Interval(start=project.first_day, end=interval.start - timedelta(days=1))
-    if interval.start > project.first_day:
+    is_trained_before = interval.start > load_project(OF).first_day
+    if is_trained_before:
+        history = Interval(start=load_project(OF).first_day, end=interval.start - timedelta(days=1))
         console.print(f"  first {history}, at the usual size")
         for name in ("land", "validate", "build_features"):
             bench.step(name, *_days(history))
         _train(bench, history)
     for name, arguments in _commands(interval):
-        if name in TRAINING and interval.start > project.first_day:
-            continue
-        if only and name not in only and name not in TRAINING:
+        if name in TRAINING and is_trained_before or only and name not in only:
             continue
         cost = bench.step(name, *arguments)
         console.print(
@@ -186,7 +184,7 @@ TRAINING = ("fit", "evaluate", "gate", "promote")
 
 def _train(bench: ScaleBench, interval: Interval) -> None:
     for name, arguments in _commands(interval):
-        if name in TRAINING and name != "gate":
+        if name in ("fit", "evaluate"):
             bench.step(name, *arguments)
 
 

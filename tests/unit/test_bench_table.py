@@ -18,7 +18,7 @@ GOALS = (
 
 def test_the_page_has_each_goal_with_its_verdict_and_says_when_the_machine_was_busy() -> None:
     text = rendered(
-        [Measured("scale", GOALS, BUSY), Measured("pages", (), FREE)], datetime(2026, 1, 2, tzinfo=UTC), "m"
+        [Measured("scale", GOALS, BUSY), Measured("pages", (), FREE)], datetime(2026, 1, 2, tzinfo=UTC), "pc"
     )
     assert "Measured on 2026-01-02 on pc." in text
     assert "| memory | 1500 MB | 1,612 MB | MISSED | the largest: land |" in text
