@@ -167,7 +167,7 @@ def measure_steps(bench: ScaleBench, interval: Interval, only: Sequence[str] = (
             bench.step(name, *_days(history))
         _train(bench, history)
     for name, arguments in _commands(interval):
-        if name in TRAINING and is_trained_before or only and name not in only:
+        if (name in TRAINING and is_trained_before) or (only and name not in only):
             continue
         cost = bench.step(name, *arguments)
         console.print(
