@@ -91,6 +91,7 @@ class ScaleBench:
             "NIGHTLY_LANDING": str(files / "landing"),
             "SPARK_REMOTE": f"sc://127.0.0.1:{spark_port}",
         }
+        self.environment.pop("NIGHTLY_SPARK_TOKEN_FILE", None)  # the server here asks for none
 
     def step(self, name: str, *arguments: str) -> ProcessCost:
         """Run a command of the product."""
