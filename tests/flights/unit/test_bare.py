@@ -1,19 +1,22 @@
 """The script that the product is compared with, and the scaled files that both read."""
 
 import gzip
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from bench import bare, scaled
-from bench.bare_feeds import SCHEDULE, check
+from bench.bare_feeds import ACTUALS, SCHEDULE, WEATHER, check
 from include.config.loading import load_project
 from include.core.interval import Interval
 from include.operations.simulate import make_frame
+from include.projects.flights.simulate import spoil
 
 DAY = date(2013, 1, 2)
+REFERENCE = Path(__file__).parents[1] / "reference" / "features.parquet"
 
 
 def read(folder: Path, feed: str) -> pl.DataFrame:
@@ -55,3 +58,23 @@ def test_the_script_quarantines_what_breaks_a_rule_about_rows(tmp_path: Path) ->
     assert found.quarantined["rules"].to_list() == names
     assert found.quarantined["flight"][0] == "x1"
     assert found.counts["quarantined"].to_list() == [7]
+
+
+def test_the_script_makes_the_features_of_the_product(tmp_path: Path) -> None:
+    expected = pl.read_parquet(REFERENCE)
+    day = expected["day"][0]
+    days = Interval(start=day - timedelta(days=28), end=day)
+    folder = scaled.scaled(1, days, tmp_path)
+    landing = folder / "landing" / scaled.PROJECT
+    spoiled = spoil(make_frame(load_project("flights"), "schedule", day))  # as `make run` delivers the last day
+    text = spoiled.write_csv(datetime_format="%Y-%m-%dT%H:%M:%SZ").encode()
+    (landing / "schedule" / str(day) / "schedule.csv.gz").write_bytes(gzip.compress(text))
+    clean = {}
+    for feed, of_feed in ((SCHEDULE, Interval.of(day)), (WEATHER, Interval.of(day)), (ACTUALS, days)):
+        files = {each: file for each, file in bare.files_of(landing, feed).items() if each in of_feed.days}
+        clean[feed.name] = bare.clean_rows(feed, files, tmp_path / "out", 1, bare.Phases())
+    rates = {by: bare.late_rates(counts, by) for by, counts in bare.count_late(clean["actuals"]).items()}
+    found = bare.features_of(bare.make_features(clean["schedule"], clean["weather"], rates))
+    assert len(list((tmp_path / "out" / "quarantine").rglob("*.parquet"))) == 1
+    assert set(found.columns) == {*expected.columns} - {"horizon"}
+    assert_frame_equal(found, expected.select(found.columns).sort("entity_id"), rel_tol=1e-9)
