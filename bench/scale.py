@@ -1,9 +1,9 @@
 """`make bench-scale`: measure each step at 1, 10, 100 or 1,000 times the example, against `bench/bare.py`.
 
-Each step is a process of its own, `python -m include.cli`. Beside it are a PostgreSQL server and a Spark server, which has
-just started and compiles in its first job. Their core-seconds count for the step that used them, and are shown apart.
-The peak of memory is that of the step's own process. The benchmark checks that the script makes the same features and
-scores.
+Each step is a process of its own, `python -m include.cli`. Beside it are a PostgreSQL server and a Spark server, which
+has just started and compiles in its first job. Their core-seconds count for the step that used them, and are shown
+apart. The peak of memory is that of the step's own process. The benchmark checks that the script makes the same
+features and scores.
 
 Everything is in a temporary folder, except the scaled files, which are kept for the next time (`bench/scaled.py`).
 """
