@@ -27,7 +27,7 @@ console = Console(highlight=False, width=140)
 
 
 @dataclass(frozen=True)
-class Measured:
+class BenchRun:
     """What a benchmark found, and what else the machine did meanwhile."""
 
     module: str
@@ -52,7 +52,7 @@ def _verdict(result: Result) -> str:
     return {True: "met", False: "MISSED", None: "not judged"}[result.passed]
 
 
-def rendered(measured: Sequence[Measured], at: datetime, of: str) -> str:
+def rendered(measured: Sequence[BenchRun], at: datetime, of: str) -> str:
     """Return the generated part of the page."""
     lines = [
         f"Measured on {at:%Y-%m-%d} on {of}.",
@@ -103,7 +103,7 @@ def main(
             continue
         console.rule(name)
         meter = machine.LoadMeter()
-        measured.append(Measured(name, module.results(), meter.read()))
+        measured.append(BenchRun(name, module.results(), meter.read()))
     found = [each for of_module in measured for each in of_module.results]
     console.print(machine.describe())
     console.print(goals_table(found))

@@ -7,7 +7,7 @@ import pytest
 
 from bench.machine import Load
 from bench.results import Result
-from bench.table import BEGIN, END, Measured, rendered, write
+from bench.table import BEGIN, END, BenchRun, rendered, write
 
 FREE, BUSY = Load(0.02, 0.0, 0.5, 2.0), Load(0.3, 0.1, 9.0, 12.0)
 GOALS = (
@@ -18,7 +18,7 @@ GOALS = (
 
 def test_the_page_has_each_goal_with_its_verdict_and_says_when_the_machine_was_busy() -> None:
     text = rendered(
-        [Measured("scale", GOALS, BUSY), Measured("pages", (), FREE)], datetime(2026, 1, 2, tzinfo=UTC), "pc"
+        [BenchRun("scale", GOALS, BUSY), BenchRun("pages", (), FREE)], datetime(2026, 1, 2, tzinfo=UTC), "pc"
     )
     assert "Measured on 2026-01-02 on pc." in text
     assert "| memory | 1500 MB | 1,612 MB | MISSED | the largest: land |" in text
