@@ -29,7 +29,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check test test-pythons drills docs model-card ml-test-score new-model new-project start stop run accept ui
 .PHONY: wheel deploy
-.PHONY: notebook insight export-model sbom audit pin-images bench-backfill bench-history bench-pages bench-questions bench-spark clean up down logs smoke
+.PHONY: notebook insight export-model sbom audit pin-images
+.PHONY: bench bench-backfill bench-history bench-pages bench-questions bench-scale bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -195,6 +196,9 @@ audit: setup ## Look for known vulnerabilities, offline: AUDIT_DB=a folder or zi
 pin-images: setup ## Ask the registries for the digests of the images, and write them where they are used; then read the changes
 	$(BIN)/python -m tools.supply.images
 
+bench: setup ## Measure the goals about speed and size, and write docs/speed.md: [ONLY=scale,publish]; hours
+	$(BIN)/python -m bench.table --only "$(ONLY)"
+
 bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and compare with goals (docs/speed.md); ten minutes
 	$(BIN)/python -m bench.backfill
 
@@ -206,6 +210,9 @@ bench-pages: setup ## Measure the pages in Airflow with 50 models and two years 
 
 bench-questions: setup ## Time the questions of docs/questions.md on ten million predictions (docs/speed.md); ten minutes, 4 GB
 	$(BIN)/python -m bench.questions
+
+bench-scale: setup ## Measure each step at many times the example against a plain script: [TIMES=100] [STEPS=land,validate]
+	$(BIN)/python -m bench.scale measure --times $(or $(TIMES),100) --only "$(STEPS)"
 
 bench-spark: setup ## Measure Spark's start and jobs by default, with our settings, and on a server (docs/speed.md)
 	$(BIN)/python -m bench.spark

@@ -24,11 +24,19 @@ def used() -> float:
     _reap()
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = ended.ru_utime + ended.ru_stime
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            times = process.cpu_times()
-            total += times.user + times.system + times.children_user + times.children_system
-    return total
+    return total + sum(map(_used_by, psutil.Process().children(recursive=True)))
+
+
+def used_by_tree(process: psutil.Process) -> float:
+    """Return the core-seconds of a process and its descendants, those that it waited for included."""
+    return _used_by(process) + sum(map(_used_by, process.children(recursive=True)))
+
+
+def _used_by(process: psutil.Process) -> float:
+    with suppress(psutil.Error):
+        times = process.cpu_times()
+        return float(times.user + times.system + times.children_user + times.children_system)
+    return 0.0
 
 
 def _reap() -> None:

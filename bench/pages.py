@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import typer
 
 from bench.filled import Shape, fill
+from bench.results import Result
 
 GOAL_SECONDS = 1.0
 TIMES = 5
@@ -81,8 +82,8 @@ def measure(url: sa.URL, shape: Shape) -> dict[str, tuple[int, float, float]]:
     return found
 
 
-def main() -> int:
-    """Print the figures; the exit code is 1 if the slowest page takes longer than the goal."""
+def results() -> list[Result]:
+    """Print the figures of each page, and return the slowest page with the goal."""
     shape = Shape()
     with tempfile.TemporaryDirectory(prefix="nightly-pages-") as folder:
         began = time.perf_counter()
@@ -94,7 +95,15 @@ def main() -> int:
     typer.echo(f"{'page':26}{'KiB':>8}{'median s':>10}{'slowest s':>11}")
     for name, (size, median, slowest) in found.items():
         typer.echo(f"{name:26}{size / 1024:8.0f}{median:10.2f}{slowest:11.2f}")
-    return int(max(median for _, median, _ in found.values()) > GOAL_SECONDS)
+    name, slowest_median = max(((name, median) for name, (_, median, _) in found.items()), key=lambda each: each[1])
+    goal = f"a page in Airflow, {shape.projects * shape.models} models, two years"
+    passed = slowest_median <= GOAL_SECONDS
+    return [Result(goal, f"{GOAL_SECONDS:g} s", slowest_median, "s", passed, f"the slowest: {name}")]
+
+
+def main() -> int:
+    """Print the figures; the exit code is 1 if the slowest page takes longer than the goal."""
+    return int(any(each.passed is False for each in results()))
 
 
 if __name__ == "__main__":

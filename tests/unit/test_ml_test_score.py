@@ -13,9 +13,9 @@ from tools.ml_test_score.evidence import (
     Declared,
     Documented,
     Drilled,
+    EndedTest,
     Piece,
     Ran,
-    Result,
     Sources,
     read_results,
 )
@@ -30,12 +30,12 @@ PIECES = [
 ]
 
 
-def results_of(test: MlTest) -> list[Result]:
+def results_of(test: MlTest) -> list[EndedTest]:
     """Return a result for each test that the rubric names."""
     made = []
     for piece in (*test.by_hand, *test.automatic):
         if isinstance(piece, Ran):
-            made += [Result(file, name, passed=True, at=NOW - timedelta(hours=1)) for file, name in named(piece)]
+            made += [EndedTest(file, name, passed=True, at=NOW - timedelta(hours=1)) for file, name in named(piece)]
     return made
 
 
@@ -74,8 +74,8 @@ def falsified(found: Sources, piece: Piece, tmp_path: Path) -> list[Sources]:
         others = [each for each in found.results if (each.file, each.name) != (file, name)]
         return [
             world(results=others),
-            world(results=[*others, Result(file, name, passed=False, at=NOW)]),
-            world(results=[*others, Result(file, name, passed=True, at=NOW - piece.max_age - timedelta(hours=1))]),
+            world(results=[*others, EndedTest(file, name, passed=False, at=NOW)]),
+            world(results=[*others, EndedTest(file, name, passed=True, at=NOW - piece.max_age - timedelta(hours=1))]),
             world(changed_at=lambda path: NOW if path == REPOSITORY / file else None),
         ]
     if isinstance(piece, DatabaseRows):

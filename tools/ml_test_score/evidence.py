@@ -20,7 +20,7 @@ RESULTS = "build/tests"
 
 
 @dataclass(frozen=True)
-class Result:
+class EndedTest:
     """How a test ended: its file, its name without parameters, and when its suite began."""
 
     file: str
@@ -48,7 +48,7 @@ class Sources:
     models: Sequence[Model] = field(default=())
 
     @cached_property
-    def results(self) -> list[Result]:
+    def results(self) -> list[EndedTest]:
         """The newest results of all suites."""
         return [each for path in sorted((self.root / RESULTS).glob("*.xml")) for each in read_results(path)]
 
@@ -174,7 +174,7 @@ class Documented(Piece):
         return None if self.says in said else f"{self.page} does not say {self.says!r}"
 
 
-def read_results(path: Path) -> Iterator[Result]:
+def read_results(path: Path) -> Iterator[EndedTest]:
     """Yield the results in a file of JUnit's XML, as pytest writes it."""
     for suite in ET.parse(path).getroot().iter("testsuite"):
         at = datetime.fromisoformat(suite.attrib["timestamp"])
@@ -182,7 +182,7 @@ def read_results(path: Path) -> Iterator[Result]:
         for case in suite.iter("testcase"):
             parts = case.attrib["classname"].split(".")
             module = next((n for n, part in enumerate(parts) if part.startswith("test_")), len(parts) - 1)
-            yield Result(
+            yield EndedTest(
                 file="/".join(parts[: module + 1]) + ".py",
                 name=case.attrib["name"].partition("[")[0],
                 passed=not any(case.find(tag) is not None for tag in ("failure", "error", "skipped")),

@@ -1,0 +1,38 @@
+"""The table of all goals."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bench.machine import Load
+from bench.results import Result
+from bench.table import BEGIN, END, BenchRun, rendered, write
+
+FREE, BUSY = Load(0.02, 0.0, 0.5, 2.0), Load(0.3, 0.1, 9.0, 12.0)
+GOALS = (
+    Result("memory", "1500 MB", 1612.4, "MB", False, "the largest: land"),
+    Result("seconds", "0.7 × core-seconds", 0.512, "× core-seconds", None),
+)
+
+
+def test_the_page_has_each_goal_with_its_verdict_and_says_when_the_machine_was_busy() -> None:
+    text = rendered(
+        [BenchRun("scale", GOALS, BUSY), BenchRun("pages", (), FREE)], datetime(2026, 1, 2, tzinfo=UTC), "pc"
+    )
+    assert "Measured on 2026-01-02 on pc." in text
+    assert "| memory | 1500 MB | 1,612 MB | MISSED | the largest: land |" in text
+    assert "| seconds | 0.7 × core-seconds | 0.51 × core-seconds | not judged |  |" in text
+    assert "While `scale` was measured, the machine was too busy" in text
+    assert "pages" not in text
+
+
+def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nby hand\n", encoding="utf-8")
+    for _ in range(2):
+        write(page, "a \\1 table\n")
+    assert page.read_text(encoding="utf-8") == f"# Title\n\n{BEGIN}\n\na \\1 table\n\n{END}\n\nby hand\n"
+    page.write_text("# Title\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="needs the markers"):
+        write(page, "text")
