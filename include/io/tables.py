@@ -214,6 +214,47 @@ class Tables:
 
         return self.commit(table, scope.interval, write)
 
+    def replace_blocks(
+        self,
+        table: str,
+        blocks: Callable[[pl.LazyFrame], Iterable[tuple[pl.DataFrame, pl.DataFrame]]],
+        rows: int,
+        scope: Scope,
+        *,
+        schema: Mapping[str, pl.DataType],
+    ) -> TableRef:
+        """Replace the rows in `scope` by blocks of rows, in one commit, with one block at a time in memory.
+
+        Nothing is committed if it changes nothing. The table exists.
+
+        Args:
+            table: the name of the table.
+            blocks: makes, from the rows of the scope as they are now, the blocks of the new rows, each with those rows
+                of now that it replaces, in the same order. It is called several times.
+            rows: the number of the new rows.
+            scope: the part to replace.
+            schema: the columns of the table.
+        """
+        arrow = pl.DataFrame(schema=schema).to_arrow().schema
+
+        def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
+            assert current is not None
+            there = pl.scan_delta(current).filter(scope.expr())
+            if there.select(pl.len()).collect().item() == rows and all(new.equals(old) for new, old in blocks(there)):
+                return current.version(), rows
+            _refuse_drift(self.uri(table), current.schema(), Schema.from_arrow(arrow), may_grow=False)
+            batches = (batch for new, _ in blocks(there) for batch in new.to_arrow().cast(arrow).to_batches())
+            write_deltalake(
+                current,
+                pa.RecordBatchReader.from_batches(arrow, batches),
+                mode="overwrite",
+                predicate=scope.sql(),
+                commit_properties=self._properties(table, count, None),
+            )
+            return current.version(), rows
+
+        return self.commit(table, scope.interval, write)
+
     def replace_files(
         self,
         table: str,

@@ -29,10 +29,10 @@ from include.operations.decide import accept, withdraw
 from include.operations.simulate import make_frame
 from include.quality.expectations import declared_expectations
 from include.quality.suites import Suites
-from include.steps import verdicts as verdicts_module
+from include.steps import delivered
+from include.steps.delivered import typed_rows
 from include.steps.land import land
 from include.steps.validate import validate
-from include.steps.verdicts import typed_rows
 from tests.deliveries import enter
 from tests.landing import (
     DAY,
@@ -714,9 +714,9 @@ def test_large_deliveries_are_not_in_memory_together(
     project: Project, monkeypatch: pytest.MonkeyPatch, values: int, deliveries: int, sizes: list[int]
 ) -> None:
     width = len(project.feeds["sailings"].kept)
-    rows = pl.DataFrame({"feed": ["sailings"] * 5, "rows": [190 // width, 1000, 0, 1, 100 // width]})
-    monkeypatch.setattr(verdicts_module, "CHUNK_VALUES", values)
-    monkeypatch.setattr(verdicts_module, "CHUNK_DELIVERIES", deliveries)
-    chunks = [*verdicts_module._chunks(project, rows)]
+    rows = pl.DataFrame({"feed": ["sailings"] * 5, "rows": [190 // width, 1000, 0, 1, 100 // width], "size": [1] * 5})
+    monkeypatch.setattr(delivered, "BLOCK_VALUES", values)
+    monkeypatch.setattr(delivered, "BLOCK_DELIVERIES", deliveries)
+    chunks = [*delivered.chunks(project, rows)]
     assert [chunk.height for chunk in chunks] == sizes
     assert pl.concat(chunks).equals(rows)
