@@ -21,6 +21,8 @@ from include.quality.suites import Finding, Suites
 
 BIG = 2**53
 TYPES = {"s": "string", "i": "integer", "x": "double", "b": "boolean", "d": "date", "t": "timestamp"}
+OTHERS = {"j": "integer", "x2": "double", "d2": "date", "t2": "timestamp"}
+"""Second columns of a type, for pairs."""
 SCHEMA = {
     "day": pl.Date(),
     "delivery_id": pl.String(),
@@ -37,6 +39,9 @@ SCHEMA = {
         )
     ),
     "j": pl.Int64(),
+    "x2": pl.Float64(),
+    "d2": pl.Date(),
+    "t2": pl.Datetime("us", "UTC"),
     "entity_id": pl.String(),
 }
 
@@ -53,10 +58,7 @@ def shop(folder: Path, *entries: dict[str, Any] | str) -> Project:
         "path": "orders/{day}/*.csv",
         "key": ["s"],
         "day_column": "t",
-        "columns": {
-            **{name: {"type": kind, "class": "public"} for name, kind in TYPES.items()},
-            "j": {"type": "integer", "class": "public"},
-        },
+        "columns": {name: {"type": kind, "class": "public"} for name, kind in (TYPES | OTHERS).items()},
     }
     project = Project.model_validate({
         "name": "shop",
