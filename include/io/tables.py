@@ -9,6 +9,7 @@ the table again and repeats its work.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -243,7 +244,8 @@ class Tables:
             if there.select(pl.len()).collect().item() == rows and all(new.equals(old) for new, old in blocks(there)):
                 return current.version(), rows
             _refuse_drift(self.uri(table), current.schema(), Schema.from_arrow(arrow), may_grow=False)
-            batches = (batch for new, _ in blocks(there) for batch in new.to_arrow().cast(arrow).to_batches())
+            new_rows = _by_another_thread(new.to_arrow().cast(arrow) for new, _ in blocks(there))
+            batches = (batch for new in new_rows for batch in new.to_batches())
             write_deltalake(
                 current,
                 pa.RecordBatchReader.from_batches(arrow, batches),
@@ -365,6 +367,13 @@ class Tables:
 
     def _properties(self, table: str, count: int, metadata: Mapping[str, Any] | None) -> CommitProperties:
         return CommitProperties(custom_metadata=self.about(metadata), app_transactions=[Transaction(table, count)])
+
+
+def _by_another_thread(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield tables that another thread makes: what is written by delta-rs cannot be read by it in the same thread."""
+    with ThreadPoolExecutor(1) as executor:
+        while (table := executor.submit(next, tables, None).result()) is not None:
+            yield table
 
 
 def _in_order(rows: pl.DataFrame, sort_by: Sequence[str]) -> pl.DataFrame:
