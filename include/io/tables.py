@@ -241,7 +241,9 @@ class Tables:
         def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
             assert current is not None
             there = pl.scan_delta(current).filter(scope.expr())
-            if there.select(pl.len()).collect().item() == rows and all(new.equals(old) for new, old in blocks(there)):
+            before = there.select(pl.len()).collect().item()
+            there = there if before else there.clear()  # an empty frame is not read from the table again
+            if before == rows and (not rows or all(new.equals(old) for new, old in blocks(there))):
                 return current.version(), rows
             _refuse_drift(self.uri(table), current.schema(), Schema.from_arrow(arrow), may_grow=False)
             new_rows = _by_another_thread(new.to_arrow().cast(arrow) for new, _ in blocks(there))
