@@ -86,7 +86,8 @@ class Delivered:
         """Return the rows at these places, which are sorted. Blocks without any are not read."""
         if self.whole:
             return self.whole.at(places)
-        found, start = [], 0
+        found: list[Rows] = []
+        start = 0
         for (least, most), height in zip(self._ranges, self._heights, strict=True):
             inside = [place - start for place in places if start <= place < start + height]
             if inside or not found:
@@ -153,7 +154,7 @@ class Reader:
 
 def block_rows(project: Project, delivery: dict[str, Any]) -> int:
     """Return how many rows of a delivery a block has at most."""
-    by_bytes = delivery["rows"] * BLOCK_BYTES // max(delivery["size"], 1)
+    by_bytes = int(delivery["rows"]) * BLOCK_BYTES // max(delivery["size"], 1)
     return max(min(BLOCK_VALUES // len(project.feeds[delivery["feed"]].kept), by_bytes), 1)
 
 
