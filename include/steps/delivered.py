@@ -31,7 +31,7 @@ BLOCK_DELIVERIES = 300
 
 
 @dataclass(frozen=True)
-class Rows:
+class TypedRows:
     """Some rows of a delivery: `stored` as in the raw table, `raw` as they were landed (not sealed), and `typed`."""
 
     stored: pl.DataFrame
@@ -43,18 +43,18 @@ class Rows:
         """The number of rows."""
         return self.raw.height
 
-    def at(self, places: Sequence[int]) -> "Rows":
+    def at(self, places: Sequence[int]) -> "TypedRows":
         """Return the rows at these places."""
-        return Rows(self.stored[places], self.raw[places], self.typed[places])
+        return TypedRows(self.stored[places], self.raw[places], self.typed[places])
 
 
-class Delivered:
+class DeliveryRows:
     """The rows of one delivery, by blocks in the order of the file.
 
     Those of a delivery that is larger than a block are read again each time.
     """
 
-    def __init__(self, reader: "Reader", about: dict[str, Any], whole: Rows | None = None) -> None:
+    def __init__(self, reader: "Reader", about: dict[str, Any], whole: TypedRows | None = None) -> None:
         """Take the delivery, a row of `schemas.DELIVERIES`, and its rows if they are one block."""
         self.about, self.whole = about, whole
         self._reader = reader
@@ -66,7 +66,7 @@ class Delivered:
         """The number of rows; of a large delivery, once all its blocks were read."""
         return sum(self._heights)
 
-    def blocks(self) -> Iterator[Rows]:
+    def blocks(self) -> Iterator[TypedRows]:
         """Yield the rows."""
         if self.whole:
             yield self.whole
@@ -82,11 +82,11 @@ class Delivered:
         """Yield the typed rows."""
         return (block.typed for block in self.blocks())
 
-    def at(self, places: Sequence[int]) -> Rows:
+    def at(self, places: Sequence[int]) -> TypedRows:
         """Return the rows at these places, which are sorted. Blocks without any are not read."""
         if self.whole:
             return self.whole.at(places)
-        found: list[Rows] = []
+        found: list[TypedRows] = []
         start = 0
         for (least, most), height in zip(self._ranges, self._heights, strict=True):
             inside = [place - start for place in places if start <= place < start + height]
@@ -94,14 +94,14 @@ class Delivered:
                 found.append(self._reader.part(self.about, least, most).at(inside))
             start += height
         parts = ((rows.stored, rows.raw, rows.typed) for rows in found)
-        return Rows(*(pl.concat(each) for each in zip(*parts, strict=True)))
+        return TypedRows(*(pl.concat(each) for each in zip(*parts, strict=True)))
 
     def columns(self, raw: Sequence[str], typed: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return some columns of all rows, as landed and typed."""
         parts = [(block.raw.select(raw), block.typed.select(typed)) for block in self.blocks()]
         return pl.concat(part for part, _ in parts), pl.concat(part for _, part in parts)
 
-    def with_current(self, table: pl.LazyFrame) -> Iterator[tuple[Rows, pl.DataFrame]]:
+    def with_current(self, table: pl.LazyFrame) -> Iterator[tuple[TypedRows, pl.DataFrame]]:
         """Yield each block and the rows that a table has of it now, in the order of the file."""
         day, delivery_id = self.about["day"], self.about["delivery_id"]
         there = table.filter(pl.col("day") == day, pl.col("delivery_id") == delivery_id)
@@ -120,15 +120,15 @@ class Reader:
         self.table = raw_table(project.name, name)
         self._tables, self._key = Tables(settings), read_hash_key(settings, project.name)
 
-    def read(self, deliveries: pl.DataFrame) -> list[Delivered]:
+    def read(self, deliveries: pl.DataFrame) -> list[DeliveryRows]:
         """Return the rows of the deliveries of a chunk, of which all but a large one are read."""
         about = [*deliveries.iter_rows(named=True)]
         if len(about) == 1 and about[0]["rows"] > block_rows(self._project, about[0]):
-            return [Delivered(self, about[0])]
+            return [DeliveryRows(self, about[0])]
         scope = Scope.of_deliveries(deliveries["day"].to_list(), deliveries["delivery_id"].to_list())
         whole = self._rows(self._tables.scan(self.table).filter(scope.expr()))
         parts = (_parts(frame, about) for frame in (whole.stored, whole.raw, whole.typed))
-        return [Delivered(self, each, Rows(*rows)) for each, *rows in zip(about, *parts, strict=True)]
+        return [DeliveryRows(self, each, TypedRows(*rows)) for each, *rows in zip(about, *parts, strict=True)]
 
     def ranges(self, delivery: dict[str, Any]) -> list[tuple[int, int]]:
         """Return the first and last `_row` of each block of a large delivery, at least one."""
@@ -137,7 +137,7 @@ class Reader:
         starts = range(least, most + 1, step) if least is not None else [0]
         return [(start, start + step - 1) for start in starts]
 
-    def part(self, delivery: dict[str, Any], least: int, most: int) -> Rows:
+    def part(self, delivery: dict[str, Any], least: int, most: int) -> TypedRows:
         """Return the rows of a block of a large delivery."""
         return self._rows(self._of(delivery).filter(pl.col("_row").is_between(least, most)))
 
@@ -145,11 +145,11 @@ class Reader:
         scope = Scope.of_deliveries([delivery["day"]], [delivery["delivery_id"]])
         return self._tables.scan(self.table).filter(scope.expr())
 
-    def _rows(self, raw: pl.LazyFrame) -> Rows:
+    def _rows(self, raw: pl.LazyFrame) -> TypedRows:
         stored = raw.sort("day", "delivery_id", "_row").collect()
         stored = without_erased_hashes(self._feed, stored, self._erased, self._key)
         plain = opened(self._feed, stored, self._key)
-        return Rows(stored, plain, typed_rows(self._project, self._feed, plain))
+        return TypedRows(stored, plain, typed_rows(self._project, self._feed, plain))
 
 
 def block_rows(project: Project, delivery: dict[str, Any]) -> int:
@@ -172,7 +172,7 @@ def chunks(project: Project, deliveries: pl.DataFrame) -> Iterator[pl.DataFrame]
     yield deliveries[first:]
 
 
-def require_rows(table: str, deliveries: Sequence[Delivered]) -> None:
+def require_rows(table: str, deliveries: Sequence[DeliveryRows]) -> None:
     """Refuse to validate deliveries whose rows are not in the archive, as after a restore of an older copy."""
     lost = [each.about for each in deliveries if each.height != each.about["rows"]]
     if lost:

@@ -31,7 +31,7 @@ from include.core.storable import MAX_KEY_BYTES, UNSTORABLE
 from include.io import artifacts, postgres
 from include.io.tables import Scope, Tables
 from include.quality.examples import EXAMPLES, examples, sentence
-from include.steps.delivered import Delivered, Reader, Rows, chunks, require_rows
+from include.steps.delivered import DeliveryRows, Reader, TypedRows, chunks, require_rows
 
 if TYPE_CHECKING:
     from include.quality.suites import Finding, Suites
@@ -63,7 +63,7 @@ class _Verdict:
         results: the quality results.
     """
 
-    rows: Delivered
+    rows: DeliveryRows
     why: str | None
     broken: pl.DataFrame
     results: list[dict[str, Any]]
@@ -73,7 +73,7 @@ class _Verdict:
         """The number of rows that become clean."""
         return self.rows.height - self.broken.height if self.why is None else 0
 
-    def split(self, project: Project, rows: Rows, start: int, run_id: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def split(self, project: Project, rows: TypedRows, start: int, run_id: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return what clean and quarantine get of a block of rows that begins at a place of the delivery."""
         feed = project.feeds[self.rows.about["feed"]]
         here = self.broken.filter(pl.col("place").is_between(start, start + rows.height - 1))
@@ -175,7 +175,7 @@ def _verdicts(
     return found_verdicts
 
 
-def _explained(project: Project, feed: Feed, finding: "Finding", rows: Delivered) -> "Finding":
+def _explained(project: Project, feed: Feed, finding: "Finding", rows: DeliveryRows) -> "Finding":
     """Return a finding; one about malformed values says why they are malformed.
 
     Of a large delivery, this needs the malformed columns, and those of their types, of all rows.
@@ -226,7 +226,7 @@ def _malformed_names(typed: pl.DataFrame) -> list[str]:
     return names[:MAX_EXPLAINED].to_list()
 
 
-def _verdict_on(project: Project, rows: Delivered, findings: Sequence["Finding"]) -> _Verdict:
+def _verdict_on(project: Project, rows: DeliveryRows, findings: Sequence["Finding"]) -> _Verdict:
     delivery = rows.about
     name = delivery["feed"]
     taken = not any(finding.refuses for finding in findings)
