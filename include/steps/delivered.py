@@ -154,7 +154,7 @@ class Reader:
 
 def block_rows(project: Project, delivery: dict[str, Any]) -> int:
     """Return how many rows of a delivery a block has at most."""
-    by_bytes = int(delivery["rows"]) * BLOCK_BYTES // max(delivery["size"], 1)
+    by_bytes: int = delivery["rows"] * BLOCK_BYTES // max(delivery["size"], 1)
     return max(min(BLOCK_VALUES // len(project.feeds[delivery["feed"]].kept), by_bytes), 1)
 
 

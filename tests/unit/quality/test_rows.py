@@ -176,8 +176,8 @@ def test_expressions_find_what_great_expectations_finds(tmp_path: Path, examples
     assert max(translated) > 20
 
 
-EMPTY = dict.fromkeys(VALUES)
-TABLE = [
+EMPTY: dict[str, Any] = dict.fromkeys(VALUES)
+TABLE: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
     # nothing, null, NaN, infinity
     (rule("column_values_to_not_be_null", column="x"), [{"x": float("nan")}, {"x": None}, {"x": float("inf")}]),
     (rule("column_values_to_be_null", column="x", mostly=0.5), [{"x": float("nan")}, {"x": 1.0}]),
