@@ -9,6 +9,7 @@ the table again and repeats its work.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -215,6 +216,50 @@ class Tables:
 
         return self.commit(table, scope.interval, write)
 
+    def replace_blocks(
+        self,
+        table: str,
+        blocks: Callable[[pl.LazyFrame], Iterable[tuple[pl.DataFrame, pl.DataFrame]]],
+        rows: int,
+        scope: Scope,
+        *,
+        schema: Mapping[str, pl.DataType],
+    ) -> TableRef:
+        """Replace the rows in `scope` by blocks of rows, in one commit, with one block at a time in memory.
+
+        Nothing is committed if it changes nothing. The table exists.
+
+        Args:
+            table: the name of the table.
+            blocks: makes, from the rows of the scope as they are now, the blocks of the new rows, each with those rows
+                of now that it replaces, in the same order. It is called several times.
+            rows: the number of the new rows.
+            scope: the part to replace.
+            schema: the columns of the table.
+        """
+        arrow = pl.DataFrame(schema=schema).to_arrow().schema
+
+        def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
+            assert current is not None
+            there = pl.scan_delta(current).filter(scope.expr())
+            before = there.select(pl.len()).collect().item()
+            there = there if before else there.clear()  # an empty frame is not read from the table again
+            if before == rows and (not rows or all(new.equals(old) for new, old in blocks(there))):
+                return current.version(), rows
+            _refuse_drift(self.uri(table), current.schema(), Schema.from_arrow(arrow), may_grow=False)
+            new_rows = _by_another_thread(new.to_arrow().cast(arrow) for new, _ in blocks(there))
+            batches = (batch for new in new_rows for batch in new.to_batches())
+            write_deltalake(
+                current,
+                pa.RecordBatchReader.from_batches(arrow, batches),
+                mode="overwrite",
+                predicate=scope.sql(),
+                commit_properties=self._properties(table, count, None),
+            )
+            return current.version(), rows
+
+        return self.commit(table, scope.interval, write)
+
     def replace_files(
         self,
         table: str,
@@ -325,6 +370,13 @@ class Tables:
 
     def _properties(self, table: str, count: int, metadata: Mapping[str, Any] | None) -> CommitProperties:
         return CommitProperties(custom_metadata=self.about(metadata), app_transactions=[Transaction(table, count)])
+
+
+def _by_another_thread(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield tables that another thread makes: what is written by delta-rs cannot be read by it in the same thread."""
+    with ThreadPoolExecutor(1) as executor:
+        while (table := executor.submit(next, tables, None).result()) is not None:
+            yield table
 
 
 def _in_order(rows: pl.DataFrame, sort_by: Sequence[str]) -> pl.DataFrame:

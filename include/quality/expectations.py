@@ -89,25 +89,6 @@ class ExpectRowCountToBeNearHistory(OwnExpectation):
         return held, f"{rows} rows, the median of {len(history)} {compared} before is {usual:g}"
 
 
-BY_ROW = frozenset({
-    "column_values_to_be_between",
-    "column_values_to_be_in_set",
-    "column_values_to_not_be_in_set",
-    "column_values_to_be_null",
-    "column_values_to_not_be_null",
-    "column_values_to_match_regex",
-    "column_values_to_not_match_regex",
-    "column_value_lengths_to_be_between",
-    "column_value_lengths_to_equal",
-    "column_pair_values_a_to_be_greater_than_b",
-    "column_pair_values_to_be_equal",
-    "column_values_to_be_unique",
-    "compound_columns_to_be_unique",
-})
-"""If all rows together meet one of these, each part of them does. Outliers, for example, depend on the other rows."""
-
-ABOUT_NULL = frozenset({"column_values_to_be_null", "column_values_to_not_be_null"})
-
 COMPARING = frozenset({
     "column_values_to_be_unique",
     "compound_columns_to_be_unique",

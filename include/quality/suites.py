@@ -4,9 +4,10 @@ Importing this module takes 5 s, so only `include/steps/verdicts.py` does, when 
 """
 
 import logging
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import great_expectations as gx
@@ -20,17 +21,21 @@ from include.core.project import Project
 from include.quality.exact import columns_of, name_of, probes, to_pandas
 from include.quality.examples import observed
 from include.quality.expectations import (
-    ABOUT_NULL,
-    BY_ROW,
     ExpectShareOfQuarantinedRowsToBeAtMost,
     OwnExpectation,
     declared_expectations,
     is_by_row,
     place_of,
 )
+from include.quality.rows import RowRules
 
 History = Callable[[int, int], Sequence[int]]
 """Maps a number of days and a step to the rows of each such day before a delivery; days without one are left out."""
+
+Blocks = Callable[[], Iterable[pl.DataFrame]]
+"""Makes the typed rows of a delivery, each time in the same order and the same blocks."""
+
+NOWHERE: "array[int]" = array("I")
 
 ONLY_ADDED = "not checked: these rows are added to a day"
 
@@ -56,7 +61,7 @@ class Finding:
     unexpected_rows: int | None
     observed: str | None
     by_row: bool
-    at: tuple[int, ...] = ()
+    at: "array[int]" = field(default_factory=lambda: array("I"))
     config: Any = field(default=None, compare=False, repr=False)
 
     @property
@@ -104,15 +109,30 @@ class Suites:
         """Take the expectations of the file, or those given."""
         for its_own in ("great_expectations", "great_expectations.data_context.types.base"):
             logging.getLogger(its_own).setLevel(logging.WARNING)
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        asset = context.data_sources.add_pandas(project.name).add_dataframe_asset("delivery")
-        self._batch = asset.add_batch_definition_whole_dataframe("whole")
         self._project = project
         self._expectations = declared_expectations(project) if expectations is None else expectations
+        self._configurations = {
+            feed: [expectation.configuration for expectation in each] for feed, each in self._expectations.items()
+        }
+        self._rules = {feed: RowRules(each, self._types(feed)) for feed, each in self._expectations.items()}
+
+    def _types(self, feed: str) -> dict[str, pl.DataType]:
+        declared = self._project.feeds[feed]
+        return {**schemas.raw(declared), **schemas.clean(self._project, declared)}
+
+    @cached_property
+    def _batch(self) -> Any:
+        """What Great Expectations needs to evaluate a frame."""
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        asset = context.data_sources.add_pandas(self._project.name).add_dataframe_asset("delivery")
+        return asset.add_batch_definition_whole_dataframe("whole")
 
     def findings(
-        self, feed: str, deliveries: Sequence[pl.DataFrame], histories: Sequence[History | None] | None = None
+        self,
+        feed: str,
+        deliveries: Sequence[pl.DataFrame | Blocks],
+        histories: Sequence[History | None] | None = None,
     ) -> list[list[Finding]]:
         """Return the findings of each delivery, one for each expectation, in the order of the file.
 
@@ -120,97 +140,114 @@ class Suites:
         rows that are left without the quarantined ones, but row count and quarantined share on all delivered rows.
         A delivery whose history is None has only some rows of its day: how many they are is not checked.
 
-        Great Expectations takes milliseconds for an expectation on a frame of any size. So expectations about single
-        rows are first evaluated on all deliveries together. A delivery is evaluated alone only if that shows that some
-        of its rows may break one, and for expectations about a whole delivery.
+        Rules about rows and keys are evaluated by expressions (`rows.py`), the others by Great Expectations.
+
+        Args:
+            feed: the feed.
+            deliveries: the typed rows of each: a frame, or blocks of rows, which are made again when they are needed.
+            histories: of each delivery.
 
         Raises:
             ConfigError: an expectation cannot be evaluated.
         """
-        expectations = self._expectations[feed]
-        everything = range(len(expectations))
-        own = [n for n in everything if isinstance(expectations[n], OwnExpectation)]
-        counts = [n for n in everything if _is_count(expectations[n])]
+        marks = self._marks(feed, deliveries)
         found = []
-        for place, (rows, settled) in enumerate(zip(deliveries, self._settled_together(feed, deliveries), strict=True)):
+        for place, (delivery, of_delivery) in enumerate(zip(deliveries, marks, strict=True)):
             history = histories[place] if histories else _no_history
-            open_ = [n for n in everything if n not in settled and n not in own and n not in counts]
-            by_row = [n for n in open_ if is_by_row(expectations[n])]
-            if not any(expectations[n].severity.value == "critical" for n in by_row):
-                by_row = open_  # none of them can quarantine rows, so one call evaluates all
-            alone = self._evaluate(feed, rows, range(rows.height), by_row)
-            gone = {at for finding in alone.values() if finding.quarantines for at in finding.at}
-            left = [at for at in range(rows.height) if at not in gone]
-            alone |= self._evaluate(feed, rows[left] if gone else rows, left, [n for n in open_ if n not in alone])
-            for n, finding in settled.items():
-                alone[n] = replace(finding, rows=rows.height if finding.by_row else len(left))
-            for n in own:
-                alone[n] = self._hold(expectations[n], rows.height, len(gone), history)
-            for n in counts:
-                alone[n] = _hold_count(expectations[n], None if history is None else len(left))
-            found.append([alone[n] for n in everything])
+            found.append(self._of_delivery(feed, _blocks(delivery), of_delivery, history))
         return found
 
-    def _settled_together(self, feed: str, deliveries: Sequence[pl.DataFrame]) -> list[dict[int, Finding]]:
-        """Return for each delivery the findings that the evaluation of all deliveries together already decides.
+    def _marks(self, feed: str, deliveries: Sequence[pl.DataFrame | Blocks]) -> list[pl.DataFrame]:
+        """Return the marks of each delivery's rows; those of whole frames are made together, which is faster."""
+        rules = self._rules[feed]
+        frames = [delivery for delivery in deliveries if isinstance(delivery, pl.DataFrame)]
+        together, end = rules.marks(pl.concat(frames)) if frames else pl.DataFrame(), 0
+        found = []
+        for delivery in deliveries:
+            if isinstance(delivery, pl.DataFrame):
+                found.append(together[end : end + delivery.height])
+                end += delivery.height
+            else:
+                found.append(pl.concat([rules.marks(block) for block in delivery()]))
+        return found
 
-        An expectation holds if no row of the delivery breaks it, or so few that it holds however Great Expectations
-        counts nulls. A warning about nulls fails if too many rows break it; no other expectation depends on that.
-        """
-        settled: list[dict[int, Finding]] = [{} for _ in deliveries]
-        if len(deliveries) == 1:
-            return settled
-        whole, expectations = pl.concat(deliveries), self._expectations[feed]
-        single = [n for n in range(len(expectations)) if name_of(expectations[n]) in BY_ROW]
-        together = self._evaluate(feed, whole, range(whole.height), single, name_all=True)
-        end = 0
-        for rows, of_delivery in zip(deliveries, settled, strict=True):
-            start, end = end, end + rows.height
-            for n, finding in together.items():
-                at = finding.at[bisect_left(finding.at, start) : bisect_left(finding.at, end)]
-                if len(at) <= (_spare(expectations[n], rows, finding.columns) if at else 0):
-                    of_delivery[n] = replace(finding, success=True, unexpected_rows=len(at), at=())
-                elif name_of(expectations[n]) in ABOUT_NULL and finding.severity == "warning":
-                    places = tuple(place - start for place in at)
-                    of_delivery[n] = replace(finding, success=False, unexpected_rows=len(at), at=places)
-        return settled
+    def _of_delivery(self, feed: str, blocks: Blocks, marks: pl.DataFrame, history: History | None) -> list[Finding]:
+        expectations, rules = self._expectations[feed], self._rules[feed].rules
+        everything, height = range(len(expectations)), marks.height
+        own = [n for n in everything if isinstance(expectations[n], OwnExpectation)]
+        counts = [n for n in everything if _is_count(expectations[n])]
+        others = [n for n in everything if n not in rules and n not in own and n not in counts]
+        by_row = [n for n in everything if is_by_row(expectations[n])]
+        found = {n: self._found(feed, n, marks, marks[f"broken {n}"], height) for n in by_row if n in rules}
+        found |= self._evaluate(feed, blocks, pl.repeat(True, height, eager=True), [n for n in by_row if n in others])
+        left = pl.repeat(True, height, eager=True)
+        for finding in found.values():
+            if finding.quarantines:
+                left = left & ~_mask(finding.at, height)
+        kept = int(left.sum())
+        for n in rules.keys() - found.keys():
+            found[n] = self._found(feed, n, marks, self._repeated(feed, n, blocks, marks, left), kept, left)
+        found |= self._evaluate(feed, blocks, left, [n for n in others if n not in found])
+        for n in own:
+            found[n] = _hold(expectations[n], self._configurations[feed][n], height, height - kept, history)
+        for n in counts:
+            found[n] = _hold_count(expectations[n], self._configurations[feed][n], None if history is None else kept)
+        return [found[n] for n in everything]
 
-    def _hold(self, expectation: Any, rows: int, quarantined: int, history: History | None) -> Finding:
-        if isinstance(expectation, ExpectShareOfQuarantinedRowsToBeAtMost):
-            held, observed = expectation.holds(rows, quarantined)
-        elif history is None:
-            held, observed = True, ONLY_ADDED
-        else:
-            held, observed = expectation.holds(rows, history(expectation.days, expectation.step))
-        return Finding(
-            expectation=name_of(expectation),
-            columns=(),
-            severity=str(expectation.severity.value),
-            success=held,
-            rows=None,
-            unexpected_rows=None,
-            observed=observed,
-            by_row=False,
-            config=expectation.configuration,
-        )
-
-    def _evaluate(
-        self,
-        feed: str,
-        rows: pl.DataFrame,
-        places: Sequence[int],
-        numbers: Sequence[int],
-        *,
-        name_all: bool = False,
-    ) -> dict[int, Finding]:
-        """Evaluate expectations on a frame; raise if Great Expectations gives no result for one.
+    def _found(
+        self, feed: str, number: int, marks: pl.DataFrame, broken: pl.Series, rows: int, left: pl.Series | None = None
+    ) -> Finding:
+        """Return the finding of a translated rule.
 
         Args:
             feed: the feed.
-            rows: the frame.
-            places: the places of the frame's rows in the delivery.
+            number: of the expectation.
+            marks: what the rules say of each row.
+            broken: whether a row breaks this one.
+            rows: of how many rows the expectation is about.
+            left: which ones these are, if not all.
+        """
+        asked, config = marks[f"asked {number}"], self._configurations[feed][number]
+        count = int(broken.sum())
+        success = self._rules[feed].rules[number].holds(int((asked if left is None else asked & left).sum()), count)
+        return Finding(
+            expectation=config.type.removeprefix("expect_"),
+            columns=columns_of(config.kwargs),
+            severity=str(config.severity.value),
+            success=success,
+            rows=rows,
+            unexpected_rows=count,
+            observed=None,
+            by_row=is_by_row(self._expectations[feed][number]),
+            at=NOWHERE if success else _places(broken),
+            config=config,
+        )
+
+    def _repeated(self, feed: str, number: int, blocks: Blocks, marks: pl.DataFrame, left: pl.Series) -> pl.Series:
+        """Return which of the rows that are left have a key that another one of them has too.
+
+        Rows with equal hashes are compared by their keys, which are read again only then.
+        """
+        asked = marks[f"asked {number}"] & left
+        alike = asked.clone()
+        alike[asked.arg_true()] = marks[f"key {number}"].filter(asked).is_duplicated()
+        if not alike.any():
+            return alike
+        keys = _gathered(blocks, self._rules[feed].key(number), alike)
+        repeated = alike.clone()
+        repeated[alike.arg_true()] = keys.is_duplicated()
+        return repeated
+
+    def _evaluate(self, feed: str, blocks: Blocks, left: pl.Series, numbers: Sequence[int]) -> dict[int, Finding]:
+        """Let Great Expectations evaluate expectations; raise if it gives no result for one.
+
+        It needs all values of the columns that they are about, of one delivery, in memory.
+
+        Args:
+            feed: the feed.
+            blocks: the rows of the delivery.
+            left: which of them are evaluated.
             numbers: the numbers of the expectations.
-            name_all: name the rows that break an expectation even if it holds.
 
         Returns:
             The finding of each number.
@@ -218,6 +255,8 @@ class Suites:
         if not numbers:
             return {}
         found = {}
+        rows = _gathered(blocks, self._columns(feed, numbers), left)
+        places = left.arg_true()
         for result in self._results(feed, rows, numbers):
             config, measured = result.expectation_config, result.result
             assert config is not None
@@ -237,12 +276,21 @@ class Suites:
                 unexpected_rows=int(measured["unexpected_count"] or 0) if counted else None,
                 observed=None if counted else self._observed(feed, columns, measured),
                 by_row=is_by_row(self._expectations[feed][config.meta["number"]]),
-                at=() if result.success and not name_all else tuple(sorted({places[int(n)] for n in at})),
+                at=NOWHERE if result.success else array("I", sorted({places[int(n)] for n in at})),
                 config=config,
             )
         if lost := set(numbers) - found.keys():
             raise self._unevaluated(feed, self._expectations[feed][min(lost)], "Great Expectations gave no result")
         return found
+
+    def _columns(self, feed: str, numbers: Sequence[int]) -> list[pl.Expr]:
+        """Return the columns that expectations are about; all, if one of them may look at others."""
+        expectations = [self._expectations[feed][n] for n in numbers]
+        columns = [columns_of(expectation.dict()) for expectation in expectations]
+        conditions = [getattr(expectation, "row_condition", None) for expectation in expectations]
+        if not all(columns) or any(condition is not None for condition in conditions):
+            return [pl.all()]
+        return [pl.col(name) for name in dict.fromkeys(name for names in columns for name in names)]
 
     def _unevaluated(self, feed: str, expectation: Any, problem: str) -> ConfigError:
         """Return the error of an expectation without a result, with its place, the columns' types and what to do."""
@@ -268,13 +316,9 @@ class Suites:
         """
         found = []
         for feed, expectations in self._expectations.items():
-            types = {
-                **schemas.raw(self._project.feeds[feed]),
-                **schemas.clean(self._project, self._project.feeds[feed]),
-            }
             given = [n for n, each in enumerate(expectations) if not isinstance(each, OwnExpectation)]
             problems: dict[int, str] = {}
-            for rows in probes(types):
+            for rows in probes(self._types(feed)):
                 problems |= self._try(feed, rows, [n for n in given if n not in problems])
             found += [str(self._unevaluated(feed, expectations[n], problems[n])) for n in sorted(problems)]
         return found
@@ -308,13 +352,33 @@ class Suites:
         return observed(self._project, feed, columns, value)
 
 
+def _hold(expectation: Any, config: Any, rows: int, quarantined: int, history: History | None) -> Finding:
+    if isinstance(expectation, ExpectShareOfQuarantinedRowsToBeAtMost):
+        held, observed = expectation.holds(rows, quarantined)
+    elif history is None:
+        held, observed = True, ONLY_ADDED
+    else:
+        held, observed = expectation.holds(rows, history(expectation.days, expectation.step))
+    return Finding(
+        expectation=name_of(expectation),
+        columns=(),
+        severity=str(expectation.severity.value),
+        success=held,
+        rows=None,
+        unexpected_rows=None,
+        observed=observed,
+        by_row=False,
+        config=config,
+    )
+
+
 def _is_count(expectation: Any) -> bool:
     return name_of(expectation) == "table_row_count_to_be_between" and all(
         isinstance(threshold, int | float | None) for threshold in (expectation.min_value, expectation.max_value)
     )
 
 
-def _hold_count(expectation: Any, rows: int | None) -> Finding:
+def _hold_count(expectation: Any, config: Any, rows: int | None) -> Finding:
     """Check a row count as Great Expectations does; it would take 20 ms per delivery, half of the whole time.
 
     It holds if `rows` is None: the delivery has only some rows of its day.
@@ -331,18 +395,32 @@ def _hold_count(expectation: Any, rows: int | None) -> Finding:
         unexpected_rows=None,
         observed=ONLY_ADDED if rows is None else str(rows),
         by_row=False,
-        config=expectation.configuration,
+        config=config,
     )
 
 
-def _spare(expectation: Any, rows: pl.DataFrame, columns: Sequence[str]) -> float:
-    """Return how many rows of a delivery may break an expectation for certain.
+def _places(broken: pl.Series) -> "array[int]":
+    return array("I", broken.arg_true().cast(pl.UInt32).to_numpy().tobytes())
 
-    Null counts as a value only for expectations about null.
-    """
-    mostly = expectation.mostly if is_by_row(expectation) else 1
-    asked = rows if name_of(expectation) in ABOUT_NULL else rows.drop_nulls(list(columns))
-    return (1 - float(mostly)) * asked.height
+
+def _mask(places: "array[int]", height: int) -> pl.Series:
+    """Return which of so many rows are at these places."""
+    mask = pl.repeat(value=False, n=height, eager=True)
+    mask[pl.Series(places, dtype=pl.UInt32)] = True
+    return mask
+
+
+def _blocks(delivery: pl.DataFrame | Blocks) -> Blocks:
+    return (lambda: [delivery]) if isinstance(delivery, pl.DataFrame) else delivery
+
+
+def _gathered(blocks: Blocks, columns: Sequence[pl.Expr], wanted: pl.Series) -> pl.DataFrame:
+    """Return some columns of the wanted rows."""
+    found, end = [], 0
+    for block in blocks():
+        start, end = end, end + block.height
+        found.append(block.select(columns).filter(wanted[start:end]))
+    return pl.concat(found)
 
 
 def _no_history(days: int, step: int) -> Sequence[int]:

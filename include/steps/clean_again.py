@@ -14,7 +14,7 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.io.hash_key import read_hash_key
 from include.io.tables import Scope, Tables
-from include.steps.verdicts import typed_rows
+from include.steps.delivered import typed_rows
 
 MAX_ROWS = 2_000_000
 """So many raw rows of a feed are parsed again, the newest deliveries first; of older ones the clean rows are read."""

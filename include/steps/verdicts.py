@@ -18,23 +18,20 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from include.core import schemas
-from include.core.erasure import Erasures, without_erased_hashes
-from include.core.errors import DataError
+from include.core.erasure import Erasures
 from include.core.feeds import Feed
-from include.core.formats import values
 from include.core.formats.explain import explain
 from include.core.journal import SET_ASIDE, Entry
-from include.core.names import clean_table, quarantine_table, raw_table
-from include.core.personal import opened
+from include.core.names import clean_table, quarantine_table
 from include.core.point_in_time import counting_rows, rows_before
 from include.core.project import Project
 from include.core.records import Refusal
 from include.core.settings import Settings
 from include.core.storable import MAX_KEY_BYTES, UNSTORABLE
 from include.io import artifacts, postgres
-from include.io.hash_key import read_hash_key
 from include.io.tables import Scope, Tables
-from include.quality.examples import examples, sentence
+from include.quality.examples import EXAMPLES, examples, sentence
+from include.steps.delivered import DeliveryRows, Reader, TypedRows, chunks, require_rows
 
 if TYPE_CHECKING:
     from include.quality.suites import Finding, Suites
@@ -42,9 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_EXPLAINED = 5  # columns with malformed values that a message explains
-CHUNK_DELIVERIES = 300  # deliveries written at a time, to limit the memory of a range run
-CHUNK_VALUES = 20_000_000
-"""How many values they have together, unless one delivery has more: each may be as large as its limit."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +54,38 @@ class VerdictCounts:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """The verdict on one delivery: why it is refused (or None), its clean and quarantined rows, its quality results."""
+    """The verdict on one delivery.
 
+    Attributes:
+        rows: the rows of the delivery.
+        why: why it is refused, or None.
+        broken: the rows that go to quarantine, in order: their `place` in the delivery (u32), and the `rule` (str).
+        results: the quality results.
+    """
+
+    rows: DeliveryRows
     why: str | None
-    clean: pl.DataFrame
-    quarantine: pl.DataFrame
+    broken: pl.DataFrame
     results: list[dict[str, Any]]
 
+    @property
+    def clean_rows(self) -> int:
+        """The number of rows that become clean."""
+        return self.rows.height - self.broken.height if self.why is None else 0
 
-@dataclass(frozen=True)
-class _Rows:
-    """The rows of a delivery: `stored` as in the raw table, `raw` as they were landed (not sealed), and `typed`."""
-
-    stored: pl.DataFrame
-    raw: pl.DataFrame
-    typed: pl.DataFrame
+    def split(self, project: Project, rows: TypedRows, start: int, run_id: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return what clean and quarantine get of a block of rows that begins at a place of the delivery."""
+        feed = project.feeds[self.rows.about["feed"]]
+        here = self.broken.filter(pl.col("place").is_between(start, start + rows.height - 1))
+        places = here["place"] - start
+        quarantine = rows.stored[places].with_columns(
+            _malformed=rows.typed["_malformed"].gather(places), rule=here["rule"], run_id=pl.lit(run_id)
+        )
+        clean = rows.typed.select(schemas.clean(project, feed).keys())
+        left = pl.int_range(pl.len(), dtype=pl.UInt32).is_in(places.implode()).not_()
+        return clean.filter(left) if self.why is None else clean.clear(), quarantine.select(
+            schemas.quarantine(feed).keys()
+        )
 
 
 def give_verdicts(
@@ -98,7 +109,7 @@ def give_verdicts(
     suites = _suites(project)
     accepted, warnings, rows, quarantined = 0, 0, 0, 0
     refused: list[Refusal] = []
-    for chunk in _chunks(project, deliveries):
+    for chunk in chunks(project, deliveries):
         verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
         for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
             name = str(feed_name)
@@ -114,8 +125,8 @@ def give_verdicts(
                     why = f"{uri}: {verdict.why}"
                     refused.append(Refusal(feed=name, day=delivery["day"], uri=uri, why=why))
                 warnings += sum(not r["success"] and r["severity"] == "warning" for r in verdict.results)
-                rows += verdict.clean.height
-                quarantined += verdict.quarantine.height
+                rows += verdict.clean_rows
+                quarantined += verdict.broken.height
             verdicts |= whys
         _enter_verdicts(project, chunk, verdicts, settings)
         decided = pl.col("verdict").is_in(SET_ASIDE) | pl.col("delivery_id").is_in(_refused(verdicts))
@@ -123,18 +134,6 @@ def give_verdicts(
     for refusal in refused:
         log.warning("refused: %s", refusal.why)
     return VerdictCounts(accepted, tuple(refused), warnings, rows, quarantined)
-
-
-def _chunks(project: Project, deliveries: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Yield the deliveries in order, several at a time."""
-    first = values = 0
-    for n, (feed, rows) in enumerate(deliveries.select("feed", "rows").iter_rows()):
-        own = rows * len(project.feeds[feed].kept)
-        if n > first and (n - first == CHUNK_DELIVERIES or values + own > CHUNK_VALUES):
-            yield deliveries[first:n]
-            first, values = n, 0
-        values += own
-    yield deliveries[first:]
 
 
 def _suites(project: Project) -> "Suites":
@@ -155,48 +154,48 @@ def _verdicts(
     settings: Settings,
 ) -> dict[str, _Verdict]:
     """Map each `delivery_id` to its verdict."""
-    feed, deliveries = project.feeds[name], [*of_feed.iter_rows(named=True)]
-    scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
-    all_raw = (
-        Tables(settings)
-        .scan(raw_table(project.name, name))
-        .filter(scope.expr())
-        .sort("day", "delivery_id", "_row")
-        .collect()
-    )
-    key = read_hash_key(settings, project.name)
-    all_raw = without_erased_hashes(feed, all_raw, erased, key)
-    plain = opened(feed, all_raw, key)
-    stored, raws, typed = (_parts(rows, deliveries) for rows in (all_raw, plain, typed_rows(project, feed, plain)))
-    _require_rows(raw_table(project.name, name), deliveries, raws)
+    feed, reader = project.feeds[name], Reader(project, name, settings, erased)
+    delivered = reader.read(of_feed)
     before = rows_before(listed, name, snapshot=feed.is_snapshot)
     whole = set(counting_rows(listed.filter(pl.col("feed") == name))["delivery_id"])
     histories = [
-        partial(before, d["day"], d["available_from"]) if d["delivery_id"] in whole else None for d in deliveries
+        partial(before, each.about["day"], each.about["available_from"]) if each.about["delivery_id"] in whole else None
+        for each in delivered
     ]
+    typed = [each.whole.typed if each.whole else each.typed for each in delivered]
     found = suites.findings(name, typed, histories)
+    require_rows(reader.table, delivered)
     found_verdicts = {}
-    for delivery, rows, unexplained in zip(deliveries, map(_Rows, stored, raws, typed), found, strict=True):
-        findings = [_explained(project, feed, finding, rows.raw, rows.typed) for finding in unexplained]
-        verdict = _verdict_on(project, delivery, rows, findings, settings.run_id)
-        found_verdicts[delivery["delivery_id"]] = verdict
+    for rows, unexplained in zip(delivered, found, strict=True):
+        findings = [_explained(project, feed, finding, rows) for finding in unexplained]
+        verdict = _verdict_on(project, rows, findings)
+        found_verdicts[rows.about["delivery_id"]] = verdict
         if any(finding.critical for finding in findings):
-            _write_page(project, delivery, rows.raw.height, verdict, findings, settings)
+            _write_page(project, verdict, findings, settings)
     return found_verdicts
 
 
-def _explained(project: Project, feed: Feed, finding: "Finding", raw: pl.DataFrame, typed: pl.DataFrame) -> "Finding":
-    """Return a finding; one about malformed values says why they are malformed."""
+def _explained(project: Project, feed: Feed, finding: "Finding", rows: DeliveryRows) -> "Finding":
+    """Return a finding; one about malformed values says why they are malformed.
+
+    Of a large delivery, this needs the malformed columns, and those of their types, of all rows.
+    """
     if finding.success or finding.columns != ("_malformed",):
         return finding
+    if rows.whole:
+        raw, typed = rows.whole.raw, rows.whole.typed
+    else:
+        first = _malformed_names(pl.concat(block.select("_malformed") for block in rows.typed()))
+        kinds = {feed.columns[name].type for name in first if name in feed.columns}
+        of_kinds = [name for name, column in feed.kept.items() if name in first or column.type in kinds]
+        raw, typed = rows.columns(of_kinds, [*dict.fromkeys(("day", "_malformed", *of_kinds))])
     return replace(finding, observed=_why_malformed(project, feed, raw, typed))
 
 
 def _why_malformed(project: Project, feed: Feed, raw: pl.DataFrame, typed: pl.DataFrame) -> str:
     """Say what malformed values look like, and which line of YAML would accept them."""
-    names = typed["_malformed"].drop_nulls().str.split(",").explode().unique(maintain_order=True)
     whys = []
-    for name in names[:MAX_EXPLAINED]:
+    for name in _malformed_names(typed):
         if name == "entity_id":
             whys.append(f"entity_id: longer than {MAX_KEY_BYTES:,} bytes; shorten a column of the key")
             continue
@@ -221,38 +220,25 @@ def _why_malformed(project: Project, feed: Feed, raw: pl.DataFrame, typed: pl.Da
     return "; ".join(whys)
 
 
-def _require_rows(table: str, deliveries: Sequence[dict[str, Any]], raws: Sequence[pl.DataFrame]) -> None:
-    """Refuse to validate deliveries whose rows are not in the archive, as after a restore of an older copy."""
-    lost = [d for d, raw in zip(deliveries, raws, strict=True) if raw.height != d["rows"]]
-    if lost:
-        raise DataError(
-            f"{table} lacks rows of {len(lost)} deliveries that the journal has; the first is "
-            f"{lost[0]['delivery_id']}, with {lost[0]['rows']} rows; restore the table from a backup that is not older "
-            "than the journal"
-        )
+def _malformed_names(typed: pl.DataFrame) -> list[str]:
+    """Return the columns with malformed values, of which a message explains the first ones."""
+    names = typed["_malformed"].drop_nulls().str.split(",").explode().unique(maintain_order=True)
+    return names[:MAX_EXPLAINED].to_list()
 
 
-def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.DataFrame]:
-    """Return the rows of each delivery."""
-    parts = rows.partition_by("delivery_id", as_dict=True)
-    return [parts.get((delivery["delivery_id"],), rows.clear()) for delivery in deliveries]
-
-
-def _verdict_on(
-    project: Project, delivery: dict[str, Any], rows: _Rows, findings: Sequence["Finding"], run_id: str
-) -> _Verdict:
-    raw, typed = rows.raw, rows.typed
-    name, feed = delivery["feed"], project.feeds[delivery["feed"]]
+def _verdict_on(project: Project, rows: DeliveryRows, findings: Sequence["Finding"]) -> _Verdict:
+    delivery = rows.about
+    name = delivery["feed"]
     taken = not any(finding.refuses for finding in findings)
     failed = [finding for finding in findings if finding.critical]
     why = None if taken else "; ".join(finding.sentence for finding in failed)
-    broken: dict[int, list[str]] = {}  # place of a row -> the rules that it broke
+    quarantining = [finding for finding in findings if taken and finding.quarantines]
+    shown_at = sorted({place for finding in findings for place in finding.at[:EXAMPLES]})
+    sample = rows.at(shown_at)
     results = []
     for finding in findings:
-        quarantines = taken and finding.quarantines
-        for place in finding.at if quarantines else ():
-            broken.setdefault(place, []).append(finding.rule)
-        shown = [] if finding.success else examples(project, name, finding.columns, raw, typed, finding.at)
+        at = [shown_at.index(place) for place in finding.at[:EXAMPLES]]
+        shown = [] if finding.success else examples(project, name, finding.columns, sample.raw, sample.typed, at)
         results.append({
             "project": project.name,
             **{column: delivery[column] for column in ("feed", "day", "delivery_id")},
@@ -263,45 +249,41 @@ def _verdict_on(
             "rows": finding.rows,
             "unexpected_rows": finding.unexpected_rows,
             "observed": finding.observed,
-            "quarantined_rows": len(finding.at) if quarantines else 0,
+            "quarantined_rows": len(finding.at) if finding in quarantining else 0,
             "examples": shown,
         })
         if not finding.success:
             level = logging.WARNING if finding.critical else logging.INFO
-            follows = "quarantined" if quarantines else "refused" if finding.critical else "recorded only"
+            follows = "quarantined" if finding in quarantining else "refused" if finding.critical else "recorded only"
             shown_rows = f"; {sentence(shown)}" if shown else ""
             about = (name, delivery["day"], delivery["uri"], finding.sentence, shown_rows, follows)
             log.log(level, "%s %s, %s: %s%s → %s", *about)
-    places = sorted(broken)
-    left = [place for place in range(raw.height) if place not in broken]
-    kept = schemas.quarantine(feed).keys()
-    quarantine = rows.stored[places].with_columns(
-        _malformed=typed["_malformed"].gather(places),
-        rule=pl.Series(["; ".join(dict.fromkeys(broken[place])) for place in places], dtype=pl.String()),
-        run_id=pl.lit(run_id),
-    )
-    clean = typed[left].select(schemas.clean(project, feed).keys())
-    return _Verdict(why, clean if taken else clean.clear(), quarantine.select(kept), results)
+    return _Verdict(rows, why, _broken(quarantining), results)
 
 
-def _write_page(
-    project: Project,
-    delivery: dict[str, Any],
-    rows: int,
-    verdict: _Verdict,
-    findings: Sequence["Finding"],
-    settings: Settings,
-) -> None:
+def _broken(quarantining: Sequence["Finding"]) -> pl.DataFrame:
+    """Return the place of each row that breaks a rule, and the rules that it breaks."""
+    places = {"place": pl.UInt32(), "rule": pl.String()}
+    each = [
+        pl.DataFrame({"place": pl.Series(finding.at, dtype=pl.UInt32)}).with_columns(rule=pl.lit(finding.rule))
+        for finding in quarantining
+    ]
+    rules = pl.col("rule").unique(maintain_order=True).str.join("; ")
+    return pl.concat([pl.DataFrame(schema=places), *each]).group_by("place").agg(rules).sort("place")
+
+
+def _write_page(project: Project, verdict: _Verdict, findings: Sequence["Finding"], settings: Settings) -> None:
     """Write the page with which people fix the delivery or the rule. If it cannot be written, the step continues."""
     from include.quality.page import Validation, render
 
+    delivery = verdict.rows.about
     path = artifacts.page_of(project.name, delivery["feed"], delivery["day"], delivery["delivery_id"])
     about = Validation(
         project=project.name,
         **{name: delivery[name] for name in ("feed", "day", "uri", "delivery_id")},
         why=verdict.why,
-        rows=rows,
-        quarantined=verdict.quarantine.height,
+        rows=verdict.rows.height,
+        quarantined=verdict.broken.height,
         run_id=settings.run_id,
     )
     try:
@@ -325,13 +307,32 @@ def _write(
     Refused deliveries are in the scope too, so that rows which an earlier, laxer rule accepted are removed.
     """
     scope = Scope.of_deliveries(of_feed["day"].to_list(), of_feed["delivery_id"].to_list())
-    clean = pl.concat([verdict.clean for verdict in found_verdicts])
-    sort_by = ["day", "delivery_id", *project.feeds[name].key]
-    tables.replace(clean_table(project.name, name), partial(_instead, clean), scope, sort_by=sort_by)
-    postgres.audit.record_quality(settings, [result for verdict in found_verdicts for result in verdict.results])
-    quarantine = pl.concat([verdict.quarantine for verdict in found_verdicts])
+    clean, quarantine = clean_table(project.name, name), quarantine_table(project.name, name)
+    results = [result for verdict in found_verdicts for result in verdict.results]
     sort_by = ["day", "delivery_id", "_row"]
-    tables.replace(quarantine_table(project.name, name), partial(_first_run, quarantine), scope, sort_by=sort_by)
+    whole = [(verdict, verdict.rows.whole) for verdict in found_verdicts if verdict.rows.whole]
+    if whole:
+        split = [verdict.split(project, rows, 0, settings.run_id) for verdict, rows in whole]
+        wanted_clean, wanted_quarantine = (pl.concat(frames) for frames in zip(*split, strict=True))
+        tables.replace(clean, partial(_instead, wanted_clean), scope, sort_by=sort_by)
+        postgres.audit.record_quality(settings, results)
+        tables.replace(quarantine, partial(_first_run, wanted_quarantine), scope, sort_by=sort_by)
+        return
+    [verdict] = found_verdicts  # it has several blocks
+    feed = project.feeds[name]
+
+    def blocks(table: pl.LazyFrame, of: int) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        start = 0
+        for rows, current in verdict.rows.with_current(table):
+            wanted = verdict.split(project, rows, start, settings.run_id)[of]
+            yield wanted if of == 0 else _first_run(wanted, current), current
+            start += rows.height
+
+    tables.replace_blocks(clean, partial(blocks, of=0), verdict.clean_rows, scope, schema=schemas.clean(project, feed))
+    postgres.audit.record_quality(settings, results)
+    tables.replace_blocks(
+        quarantine, partial(blocks, of=1), verdict.broken.height, scope, schema=schemas.quarantine(feed)
+    )
 
 
 def _instead(wanted: pl.DataFrame, current: pl.DataFrame) -> pl.DataFrame:
@@ -369,27 +370,3 @@ def _enter_verdicts(
             if not decided and has != ("refused" if why else "accepted", why):
                 entries.append(Entry.verdict(delivery["delivery_id"], delivery["feed"], delivery["day"], why))
         writer.add(entries)
-
-
-def typed_rows(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
-    """Parse raw rows into the columns of `schemas.clean`.
-
-    `_malformed` names the columns whose text cannot be parsed or stored, `entity_id` where it is too long, and the day
-    column of a row of another date than its file.
-    """
-    kept = feed.kept.items()
-    typed = raw.with_columns(
-        schemas.typed(pl.col(name), column, feed.format, project.timezone) for name, column in kept
-    )
-    written = raw.select(values.present(pl.col(name), feed.format) for name in feed.kept)
-    unread = [
-        pl.when(written[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)
-        for name in feed.kept
-    ]
-    late = schemas.is_of_another_date(feed, project.timezone)
-    unread.append(pl.when(late).then(pl.lit(feed.day_column)))
-    if schemas.has_entity(project, feed):
-        typed = typed.with_columns(schemas.entity_id(project))
-        unread.append(pl.when(pl.col("entity_id").str.len_bytes() > MAX_KEY_BYTES).then(pl.lit("entity_id")))
-    malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)
-    return typed.with_columns(malformed.replace("", None).alias("_malformed"))

@@ -27,6 +27,7 @@ from include.io.tables import Tables
 from include.operations.revalidate import revalidate
 from include.operations.simulate import simulate
 from include.runner.run import run
+from include.steps import delivered
 from include.steps import verdicts as verdicts_module
 from include.steps.land import land
 from include.steps.validate import validate
@@ -547,7 +548,9 @@ class TestRevalidate:
             revalidate(project, RUN_DATE, settings, feed="sailing")
 
     @pytest.mark.parametrize("rule", ["laxer", "refusing"])
-    @pytest.mark.parametrize("at", ["clean", "record_quality", "quarantine", "_enter_verdicts"])
+    @pytest.mark.parametrize(
+        "at", ["clean", "record_quality", "quarantine", "_enter_verdicts", "clean by blocks", "quarantine by blocks"]
+    )
     def test_killed_anywhere_and_run_again(
         self,
         strict: Project,
@@ -568,18 +571,22 @@ class TestRevalidate:
             raise Killed
 
         def replacing(self: Tables, table: str, *given: Any, **named: Any) -> Any:
-            if table == f"{at}_ferries__sailings":
+            if table == f"{layer}_ferries__sailings":
                 raise Killed
             return original(self, table, *given, **named)
 
-        original = Tables.replace
+        layer, _, by_blocks = at.partition(" ")
+        method = "replace_blocks" if by_blocks else "replace"
+        original = getattr(Tables, method)
+        if by_blocks:
+            monkeypatch.setattr(delivered, "BLOCK_VALUES", 100)
         with monkeypatch.context() as patch:
             if at == "record_quality":
                 patch.setattr(postgres.audit, at, killing)
             elif at == "_enter_verdicts":
                 patch.setattr(verdicts_module, at, killing)
             else:
-                patch.setattr(Tables, "replace", replacing)
+                patch.setattr(Tables, method, replacing)
             with pytest.raises(Killed):
                 revalidate(project, RUN_DATE, settings, feed="sailings")
         accepted = verdicts(settings)["sailings", str(DAY)] == "accepted"

@@ -16,6 +16,7 @@ import pytest
 
 from include.config.loading import load_project
 from include.core import schemas
+from include.core.erasure import Erasures
 from include.core.errors import ConfigError, DataError
 from include.core.interval import Interval
 from include.core.journal import Entry
@@ -29,10 +30,11 @@ from include.operations.decide import accept, withdraw
 from include.operations.simulate import make_frame
 from include.quality.expectations import declared_expectations
 from include.quality.suites import Suites
-from include.steps import verdicts as verdicts_module
+from include.steps import delivered
+from include.steps.delivered import typed_rows
 from include.steps.land import land
 from include.steps.validate import validate
-from include.steps.verdicts import typed_rows
+from include.steps.verdicts import give_verdicts
 from tests.deliveries import enter
 from tests.landing import (
     DAY,
@@ -714,9 +716,81 @@ def test_large_deliveries_are_not_in_memory_together(
     project: Project, monkeypatch: pytest.MonkeyPatch, values: int, deliveries: int, sizes: list[int]
 ) -> None:
     width = len(project.feeds["sailings"].kept)
-    rows = pl.DataFrame({"feed": ["sailings"] * 5, "rows": [190 // width, 1000, 0, 1, 100 // width]})
-    monkeypatch.setattr(verdicts_module, "CHUNK_VALUES", values)
-    monkeypatch.setattr(verdicts_module, "CHUNK_DELIVERIES", deliveries)
-    chunks = [*verdicts_module._chunks(project, rows)]
+    rows = pl.DataFrame({"feed": ["sailings"] * 5, "rows": [190 // width, 1000, 0, 1, 100 // width], "size": [1] * 5})
+    monkeypatch.setattr(delivered, "BLOCK_VALUES", values)
+    monkeypatch.setattr(delivered, "BLOCK_DELIVERIES", deliveries)
+    chunks = [*delivered.chunks(project, rows)]
     assert [chunk.height for chunk in chunks] == sizes
     assert pl.concat(chunks).equals(rows)
+
+
+SPLIT = {
+    "sailings": [
+        {"expect": SHARE, "max_value": 0.9, "severity": "critical"},
+        {"expect": "column_values_to_be_in_set", "column": "dest", "value_set": ["HOB"], "severity": "critical"},
+        {
+            "expect": "column_values_to_be_between",
+            "column": "distance_miles",
+            "max_value": 3000,
+            "severity": "critical",
+        },
+        {"expect": "column_mean_to_be_between", "column": "distance_miles", "max_value": 9, "severity": "warning"},
+    ],
+    "logbook": [{"expect": SHARE, "max_value": 0.9, "severity": "critical"}],
+}
+
+
+def deliver_faulty(project: Project, settings: Settings) -> None:
+    """Deliver sailings of which some are malformed, or break one rule or two, and a logbook with a key twice."""
+    text = text_of(path := deliver_one(project, settings, "sailings", DAY, sailings(DAY, 40)))
+    lines = text.splitlines(keepends=True)
+    for at, (old, new) in {
+        3: ("2454.0", "far"),
+        8: ("HOB", "XYZ"),
+        21: ("2454.0", "9000.0"),
+        39: ("HOB", "XYZ"),
+    }.items():
+        lines[at] = lines[at].replace(old, new)
+    lines[39] = lines[39].replace("2454.0", "9000.0")
+    spoil(path, "".join(lines))
+    twice = logbook(BEFORE, [5.0] * 9)
+    deliver_one(project, settings, "logbook", BEFORE, pl.concat([twice, twice.tail(1)]))
+    deliver_one(project, settings, "winds", DAY)
+
+
+@pytest.mark.parametrize("values", [60, 200])
+def test_results_do_not_depend_on_how_rows_are_cut(
+    declare: Callable[[object], Project],
+    settings: Settings,
+    recorded: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    values: int,
+) -> None:
+    """One verdict, the same rows and results; what is there already is not written again."""
+    project = declare(SPLIT)
+    deliver_faulty(project, settings)
+    land(project, RUN_DATE, settings)
+    with pytest.raises(DataError):  # the logbook is refused
+        validate(project, RUN_DATE, settings)
+    layers = ["clean_ferries__sailings", "quarantine_ferries__sailings", "clean_ferries__logbook"]
+    whole = [rows_of(settings, table) for table in layers]
+    assert [frame.height for frame in whole] == [36, 4, 0]
+    listed, results, written = deliveries_of(settings), [*recorded], versions(settings)
+    assert [r["quarantined_rows"] for r in results if r["feed"] == "sailings" and r["quarantined_rows"]] == [1, 2, 2]
+
+    monkeypatch.setattr(delivered, "BLOCK_VALUES", values)
+
+    def again() -> None:
+        recorded.clear()
+        given = give_verdicts(project, listed, settings, listed=listed, erased=Erasures())
+        assert (given.accepted, given.rows, given.quarantined, len(given.refused)) == (2, 36 + 18, 4, 1)
+        assert [repr(result) for result in recorded] == [repr(result) for result in results]
+        assert deliveries_of(settings).equals(listed)
+        assert all(rows_of(settings, table).equals(frame) for table, frame in zip(layers, whole, strict=True))
+
+    again()
+    assert versions(settings) == written
+    scope = Scope.of_deliveries(listed["day"].to_list(), listed["delivery_id"].to_list())
+    for table, frame in zip(layers, whole, strict=True):
+        Tables(settings).replace(table, frame.clear(), scope, sort_by=["_row"])
+    again()

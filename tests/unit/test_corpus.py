@@ -42,7 +42,8 @@ from include.core.formats import Limits
 from include.core.formats.unpack import unpacked
 from include.core.personal import HashKey, opened, protect
 from include.core.yaml_file import read_yaml
-from include.steps.verdicts import _why_malformed, typed_rows
+from include.steps.delivered import typed_rows
+from include.steps.verdicts import _why_malformed
 
 FOLDER = Path(__file__).parents[1] / "corpus"
 CASES: list[dict[str, Any]] = read_yaml(FOLDER / "cases.yaml")["cases"]

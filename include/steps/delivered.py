@@ -1,0 +1,213 @@
+"""Read the raw rows of deliveries and type them, by blocks of bounded size. Nothing is written here.
+
+A block has whole deliveries, or a part of one that is larger: the rows of a range of `_row`, which is the line in the
+file. So blocks depend neither on the files of the table nor on the order of rows in them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from include.core import schemas
+from include.core.erasure import Erasures, without_erased_hashes
+from include.core.errors import DataError
+from include.core.feeds import Feed
+from include.core.formats import values
+from include.core.names import raw_table
+from include.core.personal import opened
+from include.core.project import Project
+from include.core.settings import Settings
+from include.core.storable import MAX_KEY_BYTES
+from include.io.hash_key import read_hash_key
+from include.io.tables import Scope, Tables
+
+BLOCK_VALUES = 4_000_000
+"""How many values the rows of a block have."""
+BLOCK_BYTES = 64_000_000
+"""How many bytes the files of a block have, as they were delivered."""
+BLOCK_DELIVERIES = 300
+
+
+@dataclass(frozen=True)
+class TypedRows:
+    """Some rows of a delivery: `stored` as in the raw table, `raw` as they were landed (not sealed), and `typed`."""
+
+    stored: pl.DataFrame
+    raw: pl.DataFrame
+    typed: pl.DataFrame
+
+    @property
+    def height(self) -> int:
+        """The number of rows."""
+        return self.raw.height
+
+    def at(self, places: Sequence[int]) -> "TypedRows":
+        """Return the rows at these places."""
+        return TypedRows(self.stored[places], self.raw[places], self.typed[places])
+
+
+class DeliveryRows:
+    """The rows of one delivery, by blocks in the order of the file.
+
+    Those of a delivery that is larger than a block are read again each time.
+    """
+
+    def __init__(self, reader: "Reader", about: dict[str, Any], whole: TypedRows | None = None) -> None:
+        """Take the delivery, a row of `schemas.DELIVERIES`, and its rows if they are one block."""
+        self.about, self.whole = about, whole
+        self._reader = reader
+        self._ranges = reader.ranges(about) if whole is None else []
+        self._heights = [whole.height] if whole else []
+
+    @property
+    def height(self) -> int:
+        """The number of rows; of a large delivery, once all its blocks were read."""
+        return sum(self._heights)
+
+    def blocks(self) -> Iterator[TypedRows]:
+        """Yield the rows."""
+        if self.whole:
+            yield self.whole
+            return
+        heights = []
+        for least, most in self._ranges:
+            block = self._reader.part(self.about, least, most)
+            heights.append(block.height)
+            yield block
+        self._heights = heights
+
+    def typed(self) -> Iterator[pl.DataFrame]:
+        """Yield the typed rows."""
+        return (block.typed for block in self.blocks())
+
+    def at(self, places: Sequence[int]) -> TypedRows:
+        """Return the rows at these places, which are sorted. Blocks without any are not read."""
+        if self.whole:
+            return self.whole.at(places)
+        found: list[TypedRows] = []
+        start = 0
+        for (least, most), height in zip(self._ranges, self._heights, strict=True):
+            inside = [place - start for place in places if start <= place < start + height]
+            if inside or not found:
+                found.append(self._reader.part(self.about, least, most).at(inside))
+            start += height
+        parts = ((rows.stored, rows.raw, rows.typed) for rows in found)
+        return TypedRows(*(pl.concat(each) for each in zip(*parts, strict=True)))
+
+    def columns(self, raw: Sequence[str], typed: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return some columns of all rows, as landed and typed."""
+        parts = [(block.raw.select(raw), block.typed.select(typed)) for block in self.blocks()]
+        return pl.concat(part for part, _ in parts), pl.concat(part for _, part in parts)
+
+    def with_current(self, table: pl.LazyFrame) -> Iterator[tuple[TypedRows, pl.DataFrame]]:
+        """Yield each block and the rows that a table has of it now, in the order of the file."""
+        day, delivery_id = self.about["day"], self.about["delivery_id"]
+        there = table.filter(pl.col("day") == day, pl.col("delivery_id") == delivery_id)
+        everything = pl.lit(value=True)
+        ranges = [pl.col("_row").is_between(*each) for each in self._ranges] or [everything]
+        for rows, inside in zip(self.blocks(), ranges, strict=True):
+            yield rows, there.filter(inside).sort("_row").collect()
+
+
+class Reader:
+    """Reads the rows of a feed's deliveries."""
+
+    def __init__(self, project: Project, name: str, settings: Settings, erased: Erasures) -> None:
+        """Take the feed, and the erased persons, whose rows are left out."""
+        self._project, self._feed, self._erased = project, project.feeds[name], erased
+        self.table = raw_table(project.name, name)
+        self._tables, self._key = Tables(settings), read_hash_key(settings, project.name)
+
+    def read(self, deliveries: pl.DataFrame) -> list[DeliveryRows]:
+        """Return the rows of the deliveries of a chunk, of which all but a large one are read."""
+        about = [*deliveries.iter_rows(named=True)]
+        if len(about) == 1 and about[0]["rows"] > block_rows(self._project, about[0]):
+            return [DeliveryRows(self, about[0])]
+        scope = Scope.of_deliveries(deliveries["day"].to_list(), deliveries["delivery_id"].to_list())
+        whole = self._rows(self._tables.scan(self.table).filter(scope.expr()))
+        parts = (_parts(frame, about) for frame in (whole.stored, whole.raw, whole.typed))
+        return [DeliveryRows(self, each, TypedRows(*rows)) for each, *rows in zip(about, *parts, strict=True)]
+
+    def ranges(self, delivery: dict[str, Any]) -> list[tuple[int, int]]:
+        """Return the first and last `_row` of each block of a large delivery, at least one."""
+        least, most = self._of(delivery).select(pl.min("_row"), pl.max("_row").alias("most")).collect().row(0)
+        step = block_rows(self._project, delivery)
+        starts = range(least, most + 1, step) if least is not None else [0]
+        return [(start, start + step - 1) for start in starts]
+
+    def part(self, delivery: dict[str, Any], least: int, most: int) -> TypedRows:
+        """Return the rows of a block of a large delivery."""
+        return self._rows(self._of(delivery).filter(pl.col("_row").is_between(least, most)))
+
+    def _of(self, delivery: dict[str, Any]) -> pl.LazyFrame:
+        scope = Scope.of_deliveries([delivery["day"]], [delivery["delivery_id"]])
+        return self._tables.scan(self.table).filter(scope.expr())
+
+    def _rows(self, raw: pl.LazyFrame) -> TypedRows:
+        stored = raw.sort("day", "delivery_id", "_row").collect()
+        stored = without_erased_hashes(self._feed, stored, self._erased, self._key)
+        plain = opened(self._feed, stored, self._key)
+        return TypedRows(stored, plain, typed_rows(self._project, self._feed, plain))
+
+
+def block_rows(project: Project, delivery: dict[str, Any]) -> int:
+    """Return how many rows of a delivery a block has at most."""
+    by_bytes: int = delivery["rows"] * BLOCK_BYTES // max(delivery["size"], 1)
+    return max(min(BLOCK_VALUES // len(project.feeds[delivery["feed"]].kept), by_bytes), 1)
+
+
+def chunks(project: Project, deliveries: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield the deliveries in order: so many that their rows are one block, or one whose rows are several."""
+    first = values = size = 0
+    for n, (feed, rows, own_size) in enumerate(deliveries.select("feed", "rows", "size").iter_rows()):
+        own = rows * len(project.feeds[feed].kept)
+        if n > first and (
+            n - first == BLOCK_DELIVERIES or values + own > BLOCK_VALUES or size + own_size > BLOCK_BYTES
+        ):
+            yield deliveries[first:n]
+            first, values, size = n, 0, 0
+        values, size = values + own, size + own_size
+    yield deliveries[first:]
+
+
+def require_rows(table: str, deliveries: Sequence[DeliveryRows]) -> None:
+    """Refuse to validate deliveries whose rows are not in the archive, as after a restore of an older copy."""
+    lost = [each.about for each in deliveries if each.height != each.about["rows"]]
+    if lost:
+        raise DataError(
+            f"{table} lacks rows of {len(lost)} deliveries that the journal has; the first is "
+            f"{lost[0]['delivery_id']}, with {lost[0]['rows']} rows; restore the table from a backup that is not older "
+            "than the journal"
+        )
+
+
+def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.DataFrame]:
+    """Return the rows of each delivery."""
+    parts = rows.partition_by("delivery_id", as_dict=True)
+    return [parts.get((delivery["delivery_id"],), rows.clear()) for delivery in deliveries]
+
+
+def typed_rows(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
+    """Parse raw rows into the columns of `schemas.clean`.
+
+    `_malformed` names the columns whose text cannot be parsed or stored, `entity_id` where it is too long, and the day
+    column of a row of another date than its file.
+    """
+    kept = feed.kept.items()
+    typed = raw.with_columns(
+        schemas.typed(pl.col(name), column, feed.format, project.timezone) for name, column in kept
+    )
+    written = raw.select(values.present(pl.col(name), feed.format) for name in feed.kept)
+    unread = [
+        pl.when(written[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)
+        for name in feed.kept
+    ]
+    late = schemas.is_of_another_date(feed, project.timezone)
+    unread.append(pl.when(late).then(pl.lit(feed.day_column)))
+    if schemas.has_entity(project, feed):
+        typed = typed.with_columns(schemas.entity_id(project))
+        unread.append(pl.when(pl.col("entity_id").str.len_bytes() > MAX_KEY_BYTES).then(pl.lit("entity_id")))
+    malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)
+    return typed.with_columns(malformed.replace("", None).alias("_malformed"))
