@@ -306,6 +306,28 @@ def report_shifts(
         print_row("two columns swapped", 1, f"{one}, {other}", after)
 
 
+def report_slice(year: Year, column: str, value: str, feature: str, shift: Shift) -> None:
+    """Print when a shift of one value of a slice is found, in the slice or in all rows."""
+    edges, after = year.edges[feature], []
+    for start in STARTS:
+        both: dict[WatchedSeries, dict[date, Summary]] = {}
+        for place in range(start, start + shift.within):
+            day = year.day(place)
+            if day not in year.rows:
+                continue
+            rows = year.rows[day]
+            values = rows[feature].cast(pl.Float64)
+            changed = rows.select(
+                pl.when(pl.col(column) == value).then(shift.change(values, feature, day)).otherwise(values).alias("x"),
+                is_in=pl.col(column) == value,
+            )
+            of_slice = changed.filter("is_in")["x"]
+            both.setdefault(WatchedSeries("input", feature), {})[day] = summarise(changed["x"], edges)
+            both.setdefault(WatchedSeries("input", feature, column, value), {})[day] = summarise(of_slice, edges)
+        after.append(found_after(year, both, start, shift.within))
+    print_row(f"{column}={value}: {shift.name}", shift.within, feature, after)
+
+
 def report_twice(year: Year) -> None:
     """Print when a day is noticed that has the rows of the day before, and one whose rows come twice."""
     again, doubled = [], []

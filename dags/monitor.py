@@ -1,5 +1,6 @@
 """`<project>_monitor`: record the outcomes that became known, measure the models with them, and send alerts."""
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TaskGroup, dag, task, teardown
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -92,7 +93,14 @@ def monitor(project: Project) -> DAG:
         skewed = skew()
         ready >> skewed
         if project.reports:
-            [monitored, skewed] >> report_period()
+            # A report waits for skew, also if that fails. A teardown leaves the failure of skew that of the run.
+            ended = EmptyOperator(
+                task_id="skew_ended",
+                task_display_name="Skew has ended",
+                doc_md="Let `report_period` run if skew failed.",
+            ).as_teardown()
+            skewed >> ended
+            [monitored, ended] >> report_period()
         for model in (load_model(name) for name in model_names(project.name)):
             if model.retrained is not None:
                 from dags.retrain import RequestTraining

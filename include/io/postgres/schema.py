@@ -772,7 +772,7 @@ drift_daily = sa.Table(
     _column(
         "new",
         DOUBLE,
-        "Share of labels that the training data lack, beyond that of the reference; null of a number.",
+        "Share of values that the training data lack, beyond that of the reference; null of a number with many values.",
         nullable=True,
     ),
     _column(

@@ -1,6 +1,7 @@
 """A run date that looked says whose monitors failed, so that the incidents of all others can recover.
 
-Until now a run with a failed monitor left no look at all.
+Until now a run with a failed monitor left no look at all. And `new` of drift counts new values of numbers that have few
+distinct ones, too.
 """
 
 from alembic import op
@@ -17,9 +18,17 @@ COMMENT ON TABLE incident_looks IS
     'have seen it was blind.';
 """
 
+NEW = """
+COMMENT ON COLUMN drift_daily.new IS
+    'Share of values that the training data lack, beyond that of the reference; null of a number with many values.';
+COMMENT ON COLUMN drift.new IS
+    'Share of values that the training data lack, beyond that of the reference; null of a number with many values.';
+"""
+
 
 def upgrade() -> None:
     op.execute(LOOKS)
+    op.execute(NEW)
 
 
 def downgrade() -> None:
