@@ -194,7 +194,7 @@ def failed_task(context: Mapping[str, Any]) -> Failure:
     where = f"{task.dag_id}.{task.task_id}"
     exception = context.get("exception")
     name = task.task_id.rsplit(".", 1)[-1]
-    dag = _affected(task.dag_id)
+    dag, late = _affected(task.dag_id), str(exception) if isinstance(exception, LateFilesError) else ""
     return Failure(
         **_about(dag, context, done_by=dag.done_by(name)),
         dag_id=task.dag_id,
@@ -202,7 +202,7 @@ def failed_task(context: Mapping[str, Any]) -> Failure:
         task_id=task.task_id,
         map_index=task.map_index,
         try_number=task.try_number,
-        what=f"{where} failed for {_day(context)} (run {task.run_id}): {_what(exception)}",
+        what=late or f"{where} failed for {_day(context)} (run {task.run_id}): {_what(exception)}",
         command=_clearing(task.dag_id, task.task_id, context),
         runbook=_runbook(name if isinstance(exception, BaseException) else "killed"),
         more=(

@@ -72,9 +72,7 @@ def strengths(compared: Mapping[WatchedSeries, Compared]) -> "np.ndarray":
 
     whole = [series.slice == ALL for series in compared]
     of_day = np.isfinite([each.scores[1] for each in compared.values()])
-    wider_of_all, wider = (
-        np.maximum(1.0, known.sum(axis=0) / SERIES) ** (1 / 3) for known in (of_day[whole], of_day)
-    )
+    wider_of_all, wider = (np.maximum(1.0, known.sum(axis=0) / SERIES) ** (1 / 3) for known in (of_day[whole], of_day))
     rows = []
     for is_whole, each in zip(whole, compared.values(), strict=True):
         limit = wider_of_all if is_whole else OF_SLICES * wider

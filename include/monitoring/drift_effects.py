@@ -248,9 +248,7 @@ def evaluate(days: Days, edges: Edges, *, rows: bool = False) -> Compared:
         found = {name: np.where(enough, values, np.nan) for name, values in found.items()}
         effects[window] = found
         usual[window] = {
-            name: np.where(hidden[name], np.nan, _usual(found[name], FLOORS[name]))
-            for name in EFFECTS
-            if name in found
+            name: np.where(hidden[name], np.nan, _usual(found[name], FLOORS[name])) for name in EFFECTS if name in found
         }
         scores[window] = np.fmax.reduce([found[name] / usual[window][name] for name in usual[window]])
     return Compared(effects, usual, scores, _stuck(days) & ("shift" in usual[1]) & ~constant)
