@@ -134,7 +134,9 @@ def test_no_text_from_outside_writes_a_line_of_an_alert_or_calls_people(bag: Any
     assert slack(alert.sentence) == shown
 
 
-def test_run_dates_that_wait_for_a_feed_are_one_incident_that_names_it(bag: Any, receiver: Receiver) -> None:
+def test_run_dates_that_wait_for_a_feed_are_one_incident_that_names_it(
+    bag: Any, stored: Settings, receiver: Receiver
+) -> None:
     for day in (2, 3):
         late = LateFilesError({"sailings": f"no file of feed sailings for 2013-03-0{day}", "logbook": "none"})
         failed = context(bag, late, params={"day": f"2013-03-0{day}"})
