@@ -213,7 +213,6 @@ def test_a_week_says_what_happened_and_what_is_missing(copy: Settings, ferries: 
     text = Structure(page).text
     for found in ("roc_auc 0.500 is under 0.58", "wind_speed_mph", "late on 2013-03-05", "logbook"):
         assert found in text
-    print(text[text.index("Data quality by"):][:900])
     assert "2 (50.0%)" in text, "two rows are in quarantine, although three rules count four"
     assert "None of the 5 published days was compared with the raw tables" in text
     for absent in ("not known yet", "month input", "test_"):
