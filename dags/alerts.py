@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseNotifier
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from dags.connections import find_address, find_database
 from include.core.errors import ActionRequiredError
@@ -35,6 +35,18 @@ MAX_ERROR_TEXT = 2000  # characters of an exception's text that are sent
 KILLED = "its process ended without reporting an error (killed, or out of memory)"
 NO_DAY = "no day"
 RUNBOOKS = Path(__file__).parents[1] / "docs" / "runbooks"
+
+
+class LateFilesError(AirflowSensorTimeout, ActionRequiredError):
+    """The files of feeds did not arrive within the time that a run date waits for them.
+
+    Attributes:
+        feeds: those feeds.
+    """
+
+    def __init__(self, missing: Mapping[str, str]) -> None:
+        super().__init__("; ".join(missing.values()))
+        self.feeds = tuple(missing)
 
 
 class NotSentError(Exception):
@@ -182,7 +194,7 @@ def failed_task(context: Mapping[str, Any]) -> Failure:
     where = f"{task.dag_id}.{task.task_id}"
     exception = context.get("exception")
     name = task.task_id.rsplit(".", 1)[-1]
-    dag = _affected(task.dag_id)
+    dag, late = _affected(task.dag_id), str(exception) if isinstance(exception, LateFilesError) else ""
     return Failure(
         **_about(dag, context, done_by=dag.done_by(name)),
         dag_id=task.dag_id,
@@ -190,7 +202,7 @@ def failed_task(context: Mapping[str, Any]) -> Failure:
         task_id=task.task_id,
         map_index=task.map_index,
         try_number=task.try_number,
-        what=f"{where} failed for {_day(context)} (run {task.run_id}): {_what(exception)}",
+        what=late or f"{where} failed for {_day(context)} (run {task.run_id}): {_what(exception)}",
         command=_clearing(task.dag_id, task.task_id, context),
         runbook=_runbook(name if isinstance(exception, BaseException) else "killed"),
         more=(
@@ -198,6 +210,7 @@ def failed_task(context: Mapping[str, Any]) -> Failure:
             f"Other tasks of the run: airflow tasks states-for-dag-run {task.dag_id} '{task.run_id}'",
         ),
         is_effect=name == "wait_for_features",
+        late_feed=exception.feeds[0] if isinstance(exception, LateFilesError) else "",
     )
 
 

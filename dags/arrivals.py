@@ -10,6 +10,7 @@ from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
+from dags.alerts import LateFilesError
 from dags.common import WAIT, log, settings
 from dags.connections import STORAGE, uri_of
 from dags.params import run_date
@@ -35,7 +36,17 @@ class WaitForFiles(S3KeySensor):
         from include.io.storage import is_s3
 
         self.deferrable = is_s3(uri_of("landing"))
-        super().execute(context)
+        try:
+            super().execute(context)
+        except AirflowSensorTimeout as error:
+            self._name_late_feeds(error)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """Go on after a deferral; name the feeds that are late if the time is over."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSensorTimeout as error:
+            self._name_late_feeds(error)
 
     def poke(self, context: Any) -> bool:
         """Return whether all files are there; log what is missing."""
@@ -65,6 +76,18 @@ class WaitForFiles(S3KeySensor):
         if of_keys:  # the keys exist but are not files of the feeds, such as a sidecar that came first
             self._defer_until(utc_now() + timedelta(seconds=self.poke_interval))
         self._defer()
+
+    def _name_late_feeds(self, error: AirflowSensorTimeout) -> NoReturn:
+        """Raise the error of a wait that is over, with the feeds that it waited for, so that people need no log.
+
+        Raises:
+            LateFilesError: files are missing.
+        """
+        from include.steps.arrivals import missing_files
+
+        if missing := missing_files(self.project, run_date(self.project), settings()):
+            raise LateFilesError(missing) from error
+        raise error
 
     def _defer(self) -> None:
         if utc_now() < self.cutoff:

@@ -1,5 +1,6 @@
 """`<project>_monitor`: record the outcomes that became known, measure the models with them, and send alerts."""
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TaskGroup, dag, task, teardown
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -29,8 +30,10 @@ the outbox. What a receiver does not take now, the DAG `outbox` sends later. `re
 - **If a day is not measured yet:** its scores were published after this run, for example by a backfill of many days.
   The next run measures it; so does this run after you clear it.
 - **If `monitor` fails:** the end of its error names the monitors that failed. The alerts of all others are raised, and
-  `alert` sends them at once. No incident counts as over until a run of `monitor` succeeds.
-- **If `skew` fails:** `report_period` waits. What it did not check, the run of the next day does, for a week.
+  `alert` sends them at once. Incidents of a model whose monitor failed, and those that models share, are not over
+  before its monitors have looked; those of other models are.
+- **If `skew` fails:** `report_period` makes the report all the same, which says what was not checked. What `skew` did
+  not check, the run of the next day does, for a week.
 - **If it waits:** the log of `wait_for_features` names the day that `{name}_prepare` has not finished.
 - **If `<model>.retrain` is skipped:** no training is asked for; its log says why. View `retraining_requests`.
 - **If `report_period` is skipped:** no week, month or quarter that is reported on ended the day before.
@@ -95,7 +98,14 @@ def monitor(project: Project) -> DAG:
         if project.shown_page:
             monitored >> write_public_page(project)
         if project.reports:
-            [monitored, skewed] >> report_period()
+            # A report waits for skew, also if that fails. A teardown leaves the failure of skew that of the run.
+            ended = EmptyOperator(
+                task_id="skew_ended",
+                task_display_name="Skew has ended",
+                doc_md="Let `report_period` run if skew failed.",
+            ).as_teardown()
+            skewed >> ended
+            [monitored, ended] >> report_period()
         for model in (load_model(name) for name in model_names(project.name)):
             if model.retrained is not None:
                 from dags.retrain import RequestTraining

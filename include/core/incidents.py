@@ -7,7 +7,7 @@ Here is what decides: how run dates make an incident, what is news, and the text
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
@@ -44,6 +44,12 @@ so nobody is sent that. What a further run date says is news again, until somebo
 
 FOUND_LATE = ("skew",)
 """What rules begin with that look at earlier run dates again: people are told of what they find, also if it is over."""
+
+PROJECT = ""
+"""Stands for the monitors of the project itself among those that looked, or did not; the others are of a model."""
+
+LISTED_DAYS = 7
+"""Missing days that a message names."""
 
 NO_EFFECT = "scores are published as always"
 """What readers see if an alert says nothing about them."""
@@ -104,6 +110,14 @@ class Details:
     def cause(self) -> str:
         """The key of the cause."""
         return cause_key(self.rule, self.subject, self.occurrence)
+
+    def is_hidden_from(self, blind: Collection[str]) -> bool:
+        """Return whether the cause may be there although nobody saw it, because these monitors did not look.
+
+        What models have in common, such as a late feed, is seen by the monitors of any of them.
+        """
+        own = self.subject if self.subject in self.models else PROJECT
+        return own in blind if self.subject in self.models or not self.models else bool(blind)
 
 
 @dataclass(frozen=True)
@@ -172,6 +186,7 @@ class Failure(Record):
         follows_task: a run that failed because of a task: without another report of that task, it was killed.
         started_at: when the run started; failures before that are those of an earlier try of the run.
         done_by: the step whose success for the run date shows that it was made good; None if no step does.
+        late_feed: the feed whose files the run date waited for in vain; empty for any other failure.
     """
 
     project: str
@@ -194,11 +209,14 @@ class Failure(Record):
     follows_task: bool = False
     started_at: datetime | None = None
     done_by: str | None = None
+    late_feed: str = ""
 
     @property
     def details(self) -> Details:
         """What the incident says. A day that is not prepared is one cause, whoever waits for it."""
-        if self.is_effect or self.dag_id == f"{self.project}_prepare":
+        if self.late_feed:
+            rule, subject = FEED_LATE, self.late_feed
+        elif self.is_effect or self.dag_id == f"{self.project}_prepare":
             rule, subject = NOT_PREPARED, self.project
         else:
             rule = TASK_FAILED if self.task_id else RUN_FAILED
@@ -242,6 +260,16 @@ def details_of(alert: Alert) -> Details:
     return replace(
         details, rule=FEED_LATE, subject=alert.late_feed, what=alert.because, owner="", command="", runbook=page
     )
+
+
+def late_words(feed: str, days: Sequence[date]) -> str:
+    """Return which run dates wait for the files of a feed."""
+    if len(days) == 1:
+        return f"feed {feed} is late: run date {days[0]} is not prepared without it"
+    listed = ", ".join(map(str, days[:LISTED_DAYS])) + f" and {len(days) - LISTED_DAYS} more" * (
+        len(days) > LISTED_DAYS
+    )
+    return f"feed {feed} is late since run date {days[0]}; days missing: {listed}"
 
 
 def merge_causes(alerts: list[Alert]) -> dict[str, Details]:

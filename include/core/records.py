@@ -713,6 +713,7 @@ class Alert(Record):
         badness: how bad it is, a number that grows, so that an update is sent when it is clearly worse.
         scored_day: the day of late scores.
         late_feed: the late feed that is their cause.
+        missing_feeds: the required feeds without a delivery, for which the day of these scores still waits.
         because: how late it is, in a sentence. Of drift: what changed.
         drifted: columns of features and of feeds (`feed.column`) that changed, the worst first.
         faulty: where the cause is, such as `feed sales` or `column price`, if models share it.
@@ -730,6 +731,7 @@ class Alert(Record):
     badness: float | None = None
     scored_day: date | None = None
     late_feed: str | None = None
+    missing_feeds: tuple[str, ...] = ()
     because: Sentence = ""
     drifted: tuple[str, ...] = ()
     faulty: str = ""

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 
 from include.core.incidents import SCORES_LATE
 from include.core.project import Project
@@ -21,10 +22,17 @@ WINDOWS = {"add_windows": r"\d+d", "add_lags": r"lag\d+"}
 OF_WINDOWS = ("by", "days", "ages")
 
 
+class LateFeed(NamedTuple):
+    """How late a feed is, in a sentence, and whether the run date still waits for it."""
+
+    sentence: str
+    is_missing: bool = False
+
+
 def late_feeds(
     project: Project, day: date, first_at: Mapping[tuple[str, date], datetime], prepared_at: datetime | None
-) -> dict[str, str]:
-    """Map each required feed that was late for a run date to a sentence that says so.
+) -> dict[str, LateFeed]:
+    """Map each required feed that was late for a run date to how late it is.
 
     Args:
         project: the project.
@@ -32,21 +40,22 @@ def late_feeds(
         first_at: feed and day of file to the moment from which its first accepted delivery counts.
         prepared_at: when the run date was prepared last; None if it is not.
     """
-    cutoff, found = project.cutoff_at(day), {}
+    cutoff, found = project.cutoff_at(day), dict[str, LateFeed]()
     for feed, needed in project.required_days(day):
         at = first_at.get((feed, needed))
         if at is None:
-            found[feed] = f"feed {feed} is late: it has no accepted delivery of {needed}, which {day} needs"
+            sentence = f"feed {feed} is late: it has no accepted delivery of {needed}, which {day} needs"
+            found[feed] = LateFeed(sentence, prepared_at is None)
         elif at > cutoff and (prepared_at is None or prepared_at >= at):
             local = at.astimezone(project.zone)
-            found[feed] = (
+            found[feed] = LateFeed(
                 f"feed {feed} was late: its delivery of {needed} came at {local:%H:%M} on {local:%Y-%m-%d}; it was due "
                 f"by {project.cutoff:%H:%M} on {day}"
             )
     return found
 
 
-def name_causes(alerts: Sequence[Alert], late: Callable[[date], Mapping[str, str]]) -> list[Alert]:
+def name_causes(alerts: Sequence[Alert], late: Callable[[date], Mapping[str, LateFeed]]) -> list[Alert]:
     """Return the alerts, those about late scores with the late feed that is the cause, if there is one.
 
     Args:
@@ -56,10 +65,14 @@ def name_causes(alerts: Sequence[Alert], late: Callable[[date], Mapping[str, str
     return [_named(alert, late) for alert in alerts]
 
 
-def _named(alert: Alert, late: Callable[[date], Mapping[str, str]]) -> Alert:
+def _named(alert: Alert, late: Callable[[date], Mapping[str, LateFeed]]) -> Alert:
     if alert.rule != SCORES_LATE or alert.scored_day is None or not (feeds := late(alert.scored_day)):
         return alert
-    return alert.model_copy(update={"late_feed": next(iter(feeds)), "because": "; ".join(feeds.values())})
+    missing = tuple(feed for feed, found in feeds.items() if found.is_missing)
+    because = "; ".join(found.sentence for found in feeds.values())
+    return alert.model_copy(
+        update={"late_feed": next(iter(feeds)), "missing_feeds": missing, "because": because},
+    )
 
 
 class Origins:

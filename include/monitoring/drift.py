@@ -34,7 +34,7 @@ SENTENCES = {
     "spread": "its standard deviation changed by a factor of {factor:.2f} (usually by at most {usual_factor:.2f})",
     "shape": "its distribution has a Jensen-Shannon distance of {value:.2f} (usually at most {usual:.2f})",
     "missing": "the share without a value changed by {points:.0f} points (usually by at most {usual_points:.0f})",
-    "new": "{points:.0f} points more have a label that the training data lack (usually at most {usual_points:.0f})",
+    "new": "{points:.0f} points more have a value that the training data lack (usually at most {usual_points:.0f})",
     "beyond": "{points:.0f} % of the values are far outside the range of the four weeks before",
     "rows": "the number of rows changed by a factor of {factor:.2f} (usually by at most {usual_factor:.2f})",
     "stuck": "all values are the same, for more days in a row than is usual",

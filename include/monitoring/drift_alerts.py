@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.monitoring.drift_effects import MIN_USUAL_DAYS, WINDOWS, Compared
-from include.monitoring.drift_summary import WatchedSeries
+from include.monitoring.drift_summary import ALL, WatchedSeries
 
 if TYPE_CHECKING:  # every DAG file loads this module
     import numpy as np
@@ -18,6 +18,12 @@ Chosen on half a year of real days (`bench/drift.py`), for a budget of one false
 
 SERIES = 30
 """The number of series that `LIMITS` were chosen for. Of more series, more have a large effect by chance."""
+
+OF_SLICES = 2.0
+"""How many times as wide the limits of a slice are: it has fewer rows, and a holiday of a store is no fault.
+
+Chosen like `LIMITS`. A slice is never stuck: one value of a quiet slice for days is usual.
+"""
 
 STUCK = 3.0
 """How far a feature that is stuck at one value is over its limit."""
@@ -58,15 +64,20 @@ class Drifted:
 
 
 def strengths(compared: Mapping[WatchedSeries, Compared]) -> "np.ndarray":
-    """Return how far each series (row) is over its limit on each day, as a multiple of the limit; 0 if unknown."""
+    """Return how far each series (row) is over its limit on each day, as a multiple of the limit; 0 if unknown.
+
+    A slice makes the limits of slices wider, and not those of all rows: whoever declares one loses nothing.
+    """
     import numpy as np
 
-    of_day = [each.scores[1] for each in compared.values()]
-    wider = np.maximum(1.0, np.isfinite(of_day).sum(axis=0) / SERIES) ** (1 / 3)
+    whole = [series.slice == ALL for series in compared]
+    of_day = np.isfinite([each.scores[1] for each in compared.values()])
+    wider_of_all, wider = (np.maximum(1.0, known.sum(axis=0) / SERIES) ** (1 / 3) for known in (of_day[whole], of_day))
     rows = []
-    for each in compared.values():
-        of_windows = [np.nan_to_num(each.scores[window]) / (LIMITS[window] * wider) for window in WINDOWS]
-        rows.append(np.maximum(np.maximum.reduce(of_windows), STUCK * each.stuck))
+    for is_whole, each in zip(whole, compared.values(), strict=True):
+        limit = wider_of_all if is_whole else OF_SLICES * wider
+        of_windows = [np.nan_to_num(each.scores[window]) / (LIMITS[window] * limit) for window in WINDOWS]
+        rows.append(np.maximum(np.maximum.reduce(of_windows), STUCK * (each.stuck & is_whole)))
     return np.array(rows)
 
 

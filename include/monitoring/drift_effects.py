@@ -53,6 +53,9 @@ BEYOND = 0.25
 MAX_CONSTANT_DAYS = 0.5
 """A series with one value on more of its days follows from the date (a weekday, a rate of the day before)."""
 
+CALENDAR_DAYS = 0.9
+"""A number with one value on more of its days is one of the calendar (a month): a new value of it is no surprise."""
+
 
 @dataclass(frozen=True)
 class Days:
@@ -127,7 +130,8 @@ def compare(now: Total, before: Total, edges: Edges) -> dict[str, "Floats"]:
     The effects: `shift` (Wasserstein distance in standard deviations of the training data), `spread` (logarithm of the
     ratio of standard deviations, without its sign), `shape` (Jensen-Shannon distance, base 2), `psi` (population
     stability index), `missing` (difference of the shares without a value), `outside` (more values outside the range of
-    the training data), `new` and `vanished` (share of labels that are new, or gone). `side` is the signed difference of
+    the training data), `new` and `vanished` (share of labels that are new, or gone; `new` also of a number with few
+    distinct values). `side` is the signed difference of
     means.
     """
     import numpy as np
@@ -142,10 +146,12 @@ def compare(now: Total, before: Total, edges: Edges) -> dict[str, "Floats"]:
             "psi": both * _psi(now.counts, before.counts),
             "missing": np.abs(now.missing / now.rows - before.missing / before.rows),
         }
+        if lacking := edges.lacking:
+            of_new, of_new_before = p[:, lacking].sum(axis=1), q[:, lacking].sum(axis=1)
+            effects["new"] = both * np.maximum(0.0, of_new - of_new_before)
         if edges.is_label:
             expected = q * known[:, None]
             gone = (now.counts == 0) & (expected >= 5)
-            effects["new"] = both * np.maximum(0.0, p[:, -1] - q[:, -1])
             effects["vanished"] = both * (q * gone).sum(axis=1)
             return effects
         mean, mean_before = now.total / known, before.total / known_before
@@ -224,7 +230,10 @@ def evaluate(days: Days, edges: Edges, *, rows: bool = False) -> Compared:
     effects: dict[int, dict[str, Floats]] = {}
     usual: dict[int, dict[str, Floats]] = {}
     scores: dict[int, Floats] = {}
-    constant = _one_value_a_day(days, edges)
+    constant = _one_value_a_day(days, edges, MAX_CONSTANT_DAYS)
+    hidden = dict.fromkeys(EFFECTS, constant) | dict.fromkeys(WITHOUT_SHAPE, constant & False)
+    if not edges.is_label:
+        hidden["new"] = _one_value_a_day(days, edges, CALENDAR_DAYS)
     for window in WINDOWS:
         offsets = reference_offsets(window)
         now, before = days.summed(range(window)), days.summed(offsets)
@@ -239,9 +248,7 @@ def evaluate(days: Days, edges: Edges, *, rows: bool = False) -> Compared:
         found = {name: np.where(enough, values, np.nan) for name, values in found.items()}
         effects[window] = found
         usual[window] = {
-            name: np.where(constant & (name not in WITHOUT_SHAPE), np.nan, _usual(found[name], FLOORS[name]))
-            for name in EFFECTS
-            if name in found
+            name: np.where(hidden[name], np.nan, _usual(found[name], FLOORS[name])) for name in EFFECTS if name in found
         }
         scores[window] = np.fmax.reduce([found[name] / usual[window][name] for name in usual[window]])
     return Compared(effects, usual, scores, _stuck(days) & ("shift" in usual[1]) & ~constant)
@@ -281,8 +288,8 @@ def _stuck(days: Days) -> "npt.NDArray[np.bool_]":
     return stuck
 
 
-def _one_value_a_day(days: Days, edges: Edges) -> "npt.NDArray[np.bool_]":
-    """Return for each day whether most of the days up to it had one value, or none."""
+def _one_value_a_day(days: Days, edges: Edges, share: float) -> "npt.NDArray[np.bool_]":
+    """Return for each day whether more than a share of the days up to it had one value, or none."""
     import numpy as np
 
     known = np.maximum(days.rows - days.missing, 1)
@@ -292,7 +299,7 @@ def _one_value_a_day(days: Days, edges: Edges) -> "npt.NDArray[np.bool_]":
     seen = days.rows > 0
     past = range(USUAL_DAYS)
     constant, of = _sum_back((one & seen).astype(float), past), _sum_back(seen.astype(float), past)
-    return np.asarray(constant > MAX_CONSTANT_DAYS * of)
+    return np.asarray(constant > share * of)
 
 
 def _days_with_rows(days: Days, offsets: Iterable[int]) -> "Floats":

@@ -70,6 +70,18 @@ class Edges:
         """The first count within the range of the training data, and the first one over it; of a number."""
         return self.edges.index(self.low) + 1, self.edges.index(self.high) + 1
 
+    @property
+    def lacking(self) -> list[int]:
+        """The counts of values that the training data lack; of a label or of few distinct numbers, else none."""
+        import numpy as np
+
+        if self.is_label:
+            return [self.size - 1]
+        if not self.discrete:
+            return []
+        ends = np.nextafter(self.edges, np.inf)[:-1]
+        return [0, *(np.flatnonzero(ends != self.edges[1:]) + 1).tolist(), self.size - 1]
+
     @classmethod
     def of_numbers(cls, values: "np.ndarray") -> Self:
         """Freeze the quantiles of numbers; each of a few distinct values gets a count of its own.

@@ -102,7 +102,7 @@ def _model(model: ModelPeriod, facts: PeriodFacts) -> dict[str, Any]:
         ],
         "more_drifted": len(model.drifted[MAX_DRIFTED:]),
         "watched": model.watched,
-        "skew": model.skew,
+        "skew": words.skew(model),
         "decided": [{**_decided(each)} for each in model.decided[-MAX_DECIDED:]],
         "more_decided": len(model.decided[:-MAX_DECIDED]),
         "promoted": [{"from_day": each.from_day, "what": _promoted(each), "why": each.why} for each in model.promoted],

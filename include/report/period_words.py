@@ -128,6 +128,20 @@ def trouble(facts: PeriodFacts) -> str:
     return f"{text}; {drift}."
 
 
+def skew(model: ModelPeriod) -> str:
+    """Return how many published rows were built again from raw tables, and which days were not compared."""
+    days, found = len({each.day for each in model.published}), model.skew
+    if not days:
+        return ""
+    if not found.checks:
+        return f"None of the {_count(days, 'published day')} was compared with the raw tables (view skew)."
+    said = "all are equal" if not found.differing else f"{found.differing:,} differ"
+    text = f"{found.rows:,} published rows were built again from the raw tables: {said}."
+    if found.checks < days:
+        text += f" Only {found.checks} of {_count(days, 'published day')} were compared (view skew)."
+    return text
+
+
 def changes(facts: PeriodFacts) -> str:
     """Return what was promoted or rejected, the quality of data, and what the pipeline cost."""
     promoted = sum(len(model.promoted) for model in facts.models)

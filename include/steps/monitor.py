@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from include.config.loading import load_model, model_names
 from include.config.model import Model
-from include.core.incidents import SCORES_LATE
+from include.core.incidents import PROJECT, SCORES_LATE
 from include.core.interval import Interval
 from include.core.names import clean_table, features_table, raw_table
 from include.core.point_in_time import accepted
@@ -28,7 +28,7 @@ from include.io.drift import DriftSource
 from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.base import Watch
-from include.monitoring.causes import Origins, late_feeds, name_causes, name_faulty
+from include.monitoring.causes import LateFeed, Origins, late_feeds, name_causes, name_faulty
 from include.monitoring.degradation import Ages, ComparedDay, Comparison, DegradationMonitor
 from include.monitoring.drift import DriftMonitor
 from include.monitoring.drift_summary import Summarised
@@ -69,7 +69,9 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
             watch = open_watch(project, model, interval, settings, prepared_days)
             kinds = [each for each in model.all_monitors if not isinstance(each, SkewMonitor)]
             own = {f"{each.kind} of {model.name}": each for each in kinds if isinstance(each, SLOW) == slow}
-            of_model = [one for name, each in own.items() for one in trying.run(name, partial(each.run, watch))]
+            of_model: list[Findings] = []
+            for name, each in own.items():
+                of_model += trying.run(name, partial(each.run, watch), model.name)
             found += of_model
             alerts += alerts_about(model, of_model)
         return found, alerts
@@ -83,9 +85,9 @@ def monitor(project: Project, interval: Interval, settings: Settings) -> Monitor
     raised = postgres.alerts.raise_alerts(settings, project.name, alerts, scope=SCOPE)
     also, more = run_monitors(slow=True)
     more = with_faulty_feeds(project, more)
-    # What a monitor that failed would have found is not known, so no incident is over because of this run.
-    looked = () if trying.errors else interval.days
-    raised += postgres.alerts.raise_alerts(settings, project.name, [*alerts, *more], scope=SCOPE, looked=looked)
+    raised += postgres.alerts.raise_alerts(
+        settings, project.name, [*alerts, *more], scope=SCOPE, looked=interval.days, blind=trying.blind
+    )
     trying.require_none_failed()
     rows, days = sum(each.rows for each in [*found, *also]), sum(each.days for each in found)
     log.info("%s: %d days measured, %d rows", project.name, days, rows)
@@ -115,14 +117,17 @@ class _Trying:
 
     def __init__(self) -> None:
         self.errors: dict[str, Exception] = {}
+        self.blind: set[str] = set()
+        """The models, or `PROJECT`, that a monitor failed of: what it would have found is not known."""
 
-    def run(self, name: str, monitor: Callable[[], Findings]) -> Sequence[Findings]:
-        """Return what a monitor finds; nothing if it fails."""
+    def run(self, name: str, monitor: Callable[[], Findings], of: str = PROJECT) -> Sequence[Findings]:
+        """Return what a monitor of a model, or of the project, finds; nothing if it fails."""
         try:
             return [monitor()]
         except Exception as error:
             log.exception("Monitor %s failed; the others go on.", name)
             self.errors[name] = error
+            self.blind.add(of)
             return []
 
     def require_none_failed(self) -> None:
@@ -250,7 +255,7 @@ def with_causes(project: Project, settings: Settings, alerts: Sequence[Alert]) -
     moments = deliveries.group_by("feed", "day").agg(pl.col("available_from").min())
     first_at = {(feed, day): at for feed, day, at in moments.iter_rows()}
 
-    def late(day: date) -> dict[str, str]:
+    def late(day: date) -> dict[str, LateFeed]:
         prepared = prepared_days.get(day)
         return late_feeds(project, day, first_at, prepared.prepared_at if prepared else None)
 

@@ -14,6 +14,7 @@ from include.config.model import Model
 from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.journal import Known
+from include.core.names import quarantine_table
 from include.core.outbox import Message, key_of
 from include.core.periods import Period, PeriodKind, Reports, outcome_window
 from include.core.project import Project
@@ -26,6 +27,7 @@ from include.io.journal import read_journal
 from include.io.pdf import NoPdfError, make_pdf
 from include.io.postgres.messages import Outbox
 from include.io.report_files import report_path, write_report
+from include.io.tables import Scope, Tables
 from include.report import period_words as words
 from include.report.period_facts import (
     CostDay,
@@ -232,7 +234,7 @@ def _suppliers(project: Project, period: Period, known: Known, settings: Setting
 
     for supplier, feed, *counts in postgres.periods.read_punctuality(settings, project.name, period.days):
         add(supplier, feed, **dict(zip(("due", "late", "missing"), counts, strict=True)))
-    deliveries = known.deliveries.filter(~is_late())
+    deliveries, tables = known.deliveries.filter(~is_late()), Tables(settings)
     for feed, declared in project.feeds.items():
         days = period.days
         if not declared.is_snapshot:
@@ -241,9 +243,10 @@ def _suppliers(project: Project, period: Period, known: Known, settings: Setting
         of_feed = deliveries.filter((pl.col("feed") == feed) & pl.col("day").is_between(days.start, days.end))
         if of_feed.is_empty():
             continue
-        results = postgres.periods.read_quality(settings, project.name, of_feed["delivery_id"].to_list())
-        rows, quarantined, failed = (sum(each[n] for each in results.values()) for n in range(3))
+        of_days, ids = of_feed["day"].to_list(), of_feed["delivery_id"].to_list()
+        rows, failed = postgres.periods.read_quality(settings, project.name, ids)
+        held = tables.count([quarantine_table(project.name, feed)], Scope.of_deliveries(of_days, ids), "delivery_id")
         refused = of_feed.filter(pl.col("verdict") == "refused").height
-        found_in = {"rows": rows, "quarantined": quarantined, "failed": failed}
+        found_in = {"rows": rows, "quarantined": held.total(), "failed": failed}
         add(declared.supplier or feed, feed, deliveries=of_feed.height, refused=refused, **found_in)
     return [found[name] for name in sorted(found)]

@@ -14,7 +14,7 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
 from dags import alerts, recovery
-from dags.alerts import RUN_FAILED, TASK_FAILED, NotSentError, Report, report_dead_watcher, send_waiting
+from dags.alerts import RUN_FAILED, TASK_FAILED, LateFilesError, NotSentError, Report, report_dead_watcher, send_waiting
 from include.core.errors import DataError
 from include.core.outbox import Message
 from include.core.printable import slack
@@ -132,6 +132,20 @@ def test_no_text_from_outside_writes_a_line_of_an_alert_or_calls_people(bag: Any
     ]
     alert = Alert(subject="x", rule="y", day=date(2013, 3, 2), sentence=name)
     assert slack(alert.sentence) == shown
+
+
+def test_run_dates_that_wait_for_a_feed_are_one_incident_that_names_it(
+    bag: Any, stored: Settings, receiver: Receiver
+) -> None:
+    for day in (2, 3):
+        late = LateFilesError({"sailings": f"no file of feed sailings for 2013-03-0{day}", "logbook": "none"})
+        failed = context(bag, late, params={"day": f"2013-03-0{day}"})
+        failed["ti"].task_id, failed["ti"].run_id = "wait_for_files", f"r{day}"
+        TASK_FAILED(failed)
+    first, second = receiver.texts
+    assert "[high] feed sailings is late: run date 2013-03-02 is not prepared without it. no file of feed" in first
+    assert "[high, another day is missing] feed sailings is late since run date 2013-03-02" in second
+    assert "airflow dags backfill ferries_prepare -s 2013-03-02 -e 2013-03-03 --rerun-failed-tasks -y" in second
 
 
 def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Receiver) -> None:

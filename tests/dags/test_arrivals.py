@@ -10,9 +10,11 @@ import pytest
 import sqlalchemy as sa
 from airflow.providers.amazon.aws.triggers.s3 import S3KeyTrigger
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSensorTimeout, TaskDeferred
 
 from dags import arrivals, common, connections, params
+from dags.alerts import LateFilesError
 from dags.arrivals import WaitForFiles
 from include.config.loading import load_project
 from include.core.project import Project
@@ -189,6 +191,21 @@ class TestWait:
         assert "which is still ahead" in caplog.text
         again = deferred(lambda: WaitForFiles(project=project).execute_complete(context, fired(waiting.trigger)))
         assert isinstance(again.trigger, DateTimeTrigger)
+
+    def test_when_the_time_is_over_its_error_names_the_feeds_that_are_late(
+        self, project: Project, on_s3: Settings, context: dict[str, Any]
+    ) -> None:
+        deliver_one(project, on_s3, "winds", DAY)
+        timed_out = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
+        with pytest.raises(LateFilesError, match=f"no file of feed sailings for {DAY}") as caught:
+            WaitForFiles(project=project).resume_execution("__fail__", timed_out, context)
+        assert caught.value.feeds == ("sailings", "logbook")
+        for feed, day in project.required(DAY).items():
+            if feed != "winds":
+                deliver_one(project, on_s3, feed, day)
+        with pytest.raises(AirflowSensorTimeout) as too_late:
+            WaitForFiles(project=project).resume_execution("__fail__", timed_out, context)
+        assert not isinstance(too_late.value, LateFilesError), "they came at the last moment"
 
     def test_it_does_not_look_before_the_cutoff(
         self, project: Project, on_s3: Settings, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -18,8 +18,20 @@ REPORTED = load_project("ferries").model_copy(update={"reports": Reports(periods
 def test_only_a_project_with_reports_has_the_task_and_nothing_waits_for_it() -> None:
     assert "report_period" not in module.monitor(load_project("ferries")).task_ids
     task = module.monitor(REPORTED).get_task("report_period")
-    assert task.upstream_task_ids == {"monitor", "skew"}
+    assert task.upstream_task_ids == {"monitor", "skew_ended"}
     assert task.downstream_task_ids == set()
+
+
+def test_a_report_is_made_although_skew_failed_and_the_run_fails_with_skew() -> None:
+    dag = module.monitor(REPORTED)
+    ended = dag.get_task("skew_ended")
+    assert (ended.trigger_rule, ended.upstream_task_ids) == ("all_done_setup_success", {"skew"})
+    assert not [task for task in dag.tasks if task.is_setup], "without a setup, that is: whatever has failed"
+    assert ended.is_teardown and not ended.on_failure_fail_dagrun, "so skew is a leaf, which decides about the run"
+    assert dag.get_task("skew").downstream_task_ids == {"skew_ended"}
+    callbacks = (ended.on_execute_callback, ended.on_success_callback, ended.outlets, ended.inlets)
+    assert not any(callbacks), "the scheduler runs it without a process"
+    assert dag.get_task("report_period").trigger_rule == "all_success", "what monitor did not measure is not reported"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def mail_url(server: MailServer, scheme: str = "mailto", more: str = "") -> str:
 def test_a_mail_is_delivered_with_its_text(mail: MailServer) -> None:
     assert send(mail_url(mail)) == Attempt(outcome="sent")
     [text] = mail.accepted
-    assert "To: oncall@example.org" in text and "Subject: nightly-ml: parcels_sold" in text
+    assert "To: oncall@example.org" in text and "Subject: nightly-ml: late & <late>" in text
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,34 @@ def test_what_a_person_decided_on_is_over_at_once_and_back_if_it_comes_back(sett
     assert incidents(settings) == [("delivery_held", 0, 0, None)]
 
 
+def test_a_monitor_that_failed_holds_back_only_recoveries_of_what_it_would_have_seen(settings: Settings) -> None:
+    of_a, of_b = broken(0), broken(0, subject="visits", models=("visits",))
+    shared = broken(0, rule="scores_late", scored_day=later(-1), late_feed="sales", because="feed sales is late")
+    own = broken(0, subject="sales", rule="supplier_late", models=())
+    look(settings, 0, *of_a, *of_b, *shared, *own)
+    look(settings, 1, blind=["visits"])
+    assert sorted(texts(settings)[4:]) == [f"[recovered] revenue: {RULE}", "[recovered] sales: supplier_late"]
+    look(settings, 1, blind=["visits", ""])
+    assert len(texts(settings)) == 6, "what the first run of the day saw, a later one need not see"
+    look(settings, 0)
+    assert len(texts(settings)) == 6, "an older run date does not say that anything is over"
+    look(settings, 1)
+    assert sorted(texts(settings)[6:]) == ["[recovered] feed sales is late", f"[recovered] visits: {RULE}"]
+
+
+def test_run_dates_with_failed_monitors_end_with_the_same_incidents_in_any_order(settings: Settings) -> None:
+    runs: list[tuple[int, bool, tuple[str, ...]]] = [
+        (0, True, ()), (1, False, ("revenue",)), (2, True, ("visits",)), (3, False, ("revenue",)), (3, False, ("",)),
+    ]  # fmt: skip
+    ends = []
+    for order in itertools.islice(itertools.permutations(runs), 0, 120, 17):
+        for day, is_broken, blind in order:
+            look(settings, day, *(broken(day) if is_broken else []), blind=blind)
+        ends.append(incidents(settings))
+        clear(settings)
+    assert ends == [[(RULE, 0, 2, 3)]] * len(ends)
+
+
 def test_two_writers_open_one_incident_with_one_message(settings: Settings) -> None:
     start = threading.Barrier(4)
 
@@ -313,6 +341,89 @@ def test_a_feed_that_is_late_all_day_is_one_incident_that_is_updated(settings: S
     late_again = late.model_copy(update={"day": later(3), "scored_day": later(2)})
     look(settings, 3, late_again)
     assert texts(settings)[3:] == ["[high] feed sales is late"], "another day is another incident"
+
+
+def waited(day: int, **more: Any) -> Failure:
+    """Return the failure of a run date that waited for the feed `sales` in vain."""
+    about = {"run_id": f"r{day}", "day": str(later(day)), "late_feed": "sales", "done_by": "build_features"}
+    return failed("wait_for_files", models=("a", "b"), what=f"no file of {later(day)}", **{**about, **more})
+
+
+def late_scores(day: int, **more: Any) -> list[Alert]:
+    """Return the alerts that the scores of a day are late, because feeds are missing."""
+    about = {"rule": "scores_late", "day": later(day + 1), "sentence": "late", "scored_day": later(day)}
+    feed = {"late_feed": "prices", "missing_feeds": ("prices", "sales"), "because": f"no delivery of {later(day)}"}
+    return [Alert(subject=each, models=(each,), effect="no scores", **about, **{**feed, **more}) for each in ("a", "b")]
+
+
+def test_a_feed_that_is_late_for_days_is_one_incident_until_each_of_them_arrived(settings: Settings) -> None:
+    assert put(settings, waited(0), failed("wait_for_features", "a_score", is_effect=True)) == [True, False]
+    raise_alerts(settings, "shop", late_scores(1), scope="monitor")  # as the watcher does when scores are due
+    raise_alerts(settings, "shop", late_scores(1), scope="monitor")
+    effect = failed("wait_for_features", "a_score", run_id="r1", day=str(later(1)), is_effect=True, done_by="publish")
+    run = failed("", run_id="r1", day=str(later(1)), **RUN)
+    assert put(settings, effect, waited(1), run, waited(2), waited(2)) == [False, False, False, True, False]
+    another = "[high, another day is missing] feed sales is late since run date 2013-03-01; days missing: "
+    assert [text.split(".")[0] for text in texts(settings)] == [
+        "[high] feed sales is late: run date 2013-03-01 is not prepared without it",
+        f"{another}2013-03-01, 2013-03-02",
+        f"{another}2013-03-01, 2013-03-02, 2013-03-03",
+    ]
+    command = "airflow dags backfill shop_prepare -s 2013-03-01 -e 2013-03-03 --rerun-failed-tasks -y"
+    assert command in execute(settings, "SELECT payload ->> 'text' FROM messages ORDER BY id DESC LIMIT 1")[0][0]
+    assert put(settings, waited(1, try_number=9)) == [True], "somebody cleared it, and it failed again"
+    assert recover(settings, waited(0), waited(1), failed("wait_for_features", "a_score"), effect) == 0
+    what = "feed sales is late since run date 2013-03-02; days missing: 2013-03-02, 2013-03-03"
+    assert execute(settings, "SELECT rule, state, models, what FROM incidents") == [
+        ("feed_late", "open", ["a", "b"], what)
+    ], "the day that an alert named is not prepared"
+    prepared = (
+        "INSERT INTO step_runs (project, step, interval_start, interval_end, state, seconds, run_id, started_at, "
+        "ended_at) VALUES ('shop', 'build_features', :start, :day, 'success', 1, 'x', clock_timestamp(), "
+        "clock_timestamp())"
+    )
+    execute(settings, prepared, start=DAY, day=later(1))
+    assert recover(settings) == 0
+    [(what,)] = execute(settings, "SELECT what FROM incidents")
+    assert what == "feed sales is late: run date 2013-03-03 is not prepared without it"
+    execute(settings, prepared, start=later(2), day=later(2))
+    assert recover(settings) == 1
+    assert texts(settings)[-1] == "[recovered] feed sales is late"
+    before = len(texts(settings))
+    for day in (2, 3):
+        look(settings, day + 1, *late_scores(day - 1, missing_feeds=()))
+    assert (len(texts(settings)), len(incidents(settings))) == (before, 1), "a later look finds what people know"
+    assert put(settings, waited(9)) == [True]
+    assert [rule for rule, *_ in incidents(settings)] == ["feed_late", "feed_late"], "another time is another incident"
+
+
+def test_whoever_notices_a_late_feed_first_its_incident_is_one(settings: Settings) -> None:
+    waits = failed("wait_for_features", "a_score", is_effect=True)
+    steps: dict[str, Any] = {
+        "alert": lambda: raise_alerts(settings, "shop", late_scores(0), scope="monitor"),
+        "waits": lambda: put(settings, waits),
+        "failed": lambda: put(settings, waited(0)),
+    }
+    for order in itertools.permutations(steps):
+        for name in order:
+            steps[name]()
+        look(settings, 2)  # a clear look does not end what failed tasks decide about
+        [(rule, subject, state)] = execute(settings, "SELECT rule, subject, state FROM incidents")
+        assert (rule, subject, state) == ("feed_late", "sales", "open"), order
+        assert put(settings, waited(1)) == [True]
+        assert recover(settings, waited(0), waited(1), waits) == 1, order
+        assert len(incidents(settings)) == 1, order
+        clear(settings)
+
+
+def test_who_acknowledged_a_late_feed_is_not_sent_each_further_day(settings: Settings) -> None:
+    put(settings, waited(0))
+    [(number,)] = execute(settings, "SELECT incident FROM incidents")
+    decide_incident(settings, number, "acknowledge", by="ana", why="the supplier is back on Monday")
+    assert put(settings, waited(1)) == [False]
+    assert put(settings, waited(2, late_feed="prices")) == [True], "another feed is another cause"
+    assert recover(settings, waited(0), waited(1)) == 1
+    assert texts(settings)[-1] == "[recovered] feed sales is late"
 
 
 # --- what people decide -----------------------------------------------------------------------------------------------

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import polars as pl
 import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from include.cli import app
 from include.config.loading import load_model, load_project
+from include.core import schemas
 from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.journal import Known
+from include.core.names import quarantine_table
 from include.core.periods import Reports
 from include.core.project import Project
 from include.core.records import Alert, PeriodsReported
@@ -28,6 +31,7 @@ from include.io.outbox import send_due
 from include.io.postgres import schema
 from include.io.postgres.messages import Outbox
 from include.io.postgres.training_summaries import TrainingSummary
+from include.io.tables import Scope, Tables
 from include.steps import report_period as step
 from include.steps.outcomes import outcomes
 from include.steps.publish import publish
@@ -78,6 +82,27 @@ def week(ferries: Project, install: Install, tmp_path_factory: pytest.TempPathFa
         postgres.training_summaries.record_summary(settings, late.name, 1, TrainingSummary(rows=9, constant=0.9))
         observe(settings)
         yield settings
+
+
+def hold_back(
+    settings: Settings, project: Project, day: date, *, places: list[int], broken: dict[str, list[int]]
+) -> None:
+    """Write what `validate` writes of a delivery with invalid rows: each once, and the rules that they break."""
+    table, delivery = quarantine_table(project.name, "sailings"), small.delivery_id("sailings", day)
+    columns = schemas.quarantine(project.feeds["sailings"])
+    rows = pl.DataFrame([{"day": day, "delivery_id": delivery, "_row": place} for place in places])
+    rows = rows.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in columns.items() if name not in rows)
+    tables = Tables(settings)
+    tables.create(table, columns)
+    rows = rows.select(pl.col(name).cast(dtype) for name, dtype in columns.items())
+    tables.replace(table, rows, Scope.of_deliveries([day], [delivery]), sort_by=["_row"])
+    about = {"project": project.name, "feed": "sailings", "day": day, "delivery_id": delivery, "column": "origin"}
+    about |= {"severity": "critical", "success": False, "rows": 4, "observed": None, "examples": []}
+    results = [
+        {**about, "expectation": name, "unexpected_rows": len(at), "quarantined_rows": len(at)}
+        for name, at in broken.items()
+    ]
+    postgres.audit.record_quality(settings, results)
 
 
 def observe(settings: Settings) -> None:
@@ -168,6 +193,8 @@ def messages(settings: Settings) -> list[tuple[Any, ...]]:
 
 
 def test_a_week_says_what_happened_and_what_is_missing(copy: Settings, ferries: Project) -> None:
+    broken = {"in_set": [0, 2], "not_null": [2], "regex": [0]}
+    hold_back(copy, ferries, WEEK.days[3], places=[0, 2], broken=broken)
     [made] = report(copy, ferries).reports
     assert made.summary[0] == (
         "Incomplete: no data were prepared for 2013-03-06 and no predictions of late_ferry for 2013-03-08. "
@@ -186,6 +213,8 @@ def test_a_week_says_what_happened_and_what_is_missing(copy: Settings, ferries: 
     text = Structure(page).text
     for found in ("roc_auc 0.500 is under 0.58", "wind_speed_mph", "late on 2013-03-05", "logbook"):
         assert found in text
+    assert "2 (50.0%)" in text, "two rows are in quarantine, although three rules count four"
+    assert "None of the 5 published days was compared with the raw tables" in text
     for absent in ("not known yet", "month input", "test_"):
         assert absent not in text, "the report knows nothing that its run date does not, and no name of a person"
     assert files(copy)["2013-W10.pdf"].startswith(b"%PDF-")

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,10 @@ from include.io.channels.base import Channel, Sendable
 
 START_SECONDS = 20
 """The longest time until the process is ready to send. With the time of a try it must be below `messages.LEASE`."""
+
+NEW_LINE = "\n"
+TITLE = 100
+"""Characters of a title: a phone shows fewer, and a mail server may fold or encode more."""
 
 ROOT = Path(__file__).parents[3]
 IMPOSSIBLE = frozenset({"file", "syslog", "dbus", "qt", "kde", "glib", "gnome", "macosx", "windows", "none"})
@@ -44,11 +49,12 @@ class Apprise(Channel):
             )
 
     def send(self, message: Sendable, seconds: float) -> Attempt:
-        """Send the text with the subject as title, in a process that is ended when the time is over."""
+        """Send the text with its first line as title, in a process that is ended when the time is over."""
+        text = str(message.payload["text"])
         order = {
             "url": self.url.get_secret_value(),
-            "title": f"nightly-ml: {message.subject}"[:200],
-            "text": str(message.payload["text"]),
+            "title": f"nightly-ml: {textwrap.shorten(text.partition(NEW_LINE)[0], TITLE, placeholder=' ...')}",
+            "text": text,
             "seconds": seconds,
             "attachment": message.payload.get("attachment"),
         }

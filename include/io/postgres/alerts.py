@@ -1,6 +1,6 @@
 """Alerts, in the shared database: each once a run date. People are sent the incident that an alert is part of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 
 import sqlalchemy as sa
@@ -24,6 +24,7 @@ def raise_alerts(
     *,
     scope: str = "",
     looked: Iterable[date] = (),
+    blind: Collection[str] = (),
     as_of_now: bool = False,
 ) -> tuple[Alert, ...]:
     """Record alerts, one for each subject, rule and run date, and what they mean for incidents.
@@ -35,6 +36,8 @@ def raise_alerts(
         scope: who looked, such as `monitor`: an incident of this scope that `alerts` lacks is over. Without one, nobody
             notices that a cause is gone.
         looked: the run dates that looked, also those without an alert.
+        blind: models whose monitors failed, and `PROJECT` for those of the project. What they would have seen is not
+            over.
         as_of_now: what is not found any more is over at once, and not only on the next run date.
 
     Returns:
@@ -55,7 +58,8 @@ def raise_alerts(
             if found := connection.scalar(statement):
                 raised[found] = alert
         if alerts or (scope and days):
-            look(connection, project, settings.run_id, alerts, scope=scope, looked=days, as_of_now=as_of_now)
+            run_id = settings.run_id
+            look(connection, project, run_id, alerts, scope=scope, looked=days, blind=blind, as_of_now=as_of_now)
         for alert_id, alert in raised.items():
             _name_message(connection, project, scope, alert_id, alert)
     return tuple(raised.values())

@@ -5,16 +5,26 @@ of them, so that runs and backfills in any order end the same. Only the newest r
 older one finds is recorded, and sent to nobody.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from include.core.incidents import NO_EFFECT, SCORES_LATE, Details, Episode, Incident, Seen, episodes, merge_causes
+from include.core.incidents import (
+    FEED_LATE,
+    NO_EFFECT,
+    SCORES_LATE,
+    Details,
+    Episode,
+    Incident,
+    Seen,
+    episodes,
+    merge_causes,
+)
 from include.core.records import Alert
-from include.io.postgres.incident_failures import OF_TASKS
+from include.io.postgres.incident_failures import FAILED, OF_TASKS, add_missing_day
 from include.io.postgres.incidents import RECORD, Cause, as_incident, report, store
 from include.io.postgres.schema import incident_days, incident_looks, incident_records
 
@@ -27,6 +37,7 @@ def look(
     *,
     scope: str,
     looked: Iterable[date],
+    blind: Collection[str],
     as_of_now: bool,
 ) -> None:
     """Record what run dates saw, and open, update or close incidents.
@@ -38,42 +49,54 @@ def look(
         alerts: what the run dates saw.
         scope: who looked. Without one, nothing is ever found gone.
         looked: all run dates that looked, also those that saw nothing.
+        blind: models whose monitors failed; see `raise_alerts`.
         as_of_now: what is not seen any more is gone at once, and not only as of the next run date.
     """
     days = sorted({*looked}) if scope else []
-    newest = _newest_look(connection, project, scope)
-    own = [alert for alert in alerts if not _is_known_failure(connection, project, alert)]
+    own = [
+        alert
+        for alert in alerts
+        if not _is_known_failure(connection, project, alert) and not add_missing_day(connection, alert, project, run_id)
+    ]
     seen: dict[str, dict[date, Details]] = {}
     for day in sorted({alert.day for alert in own}):
         for cause, details in merge_causes([alert for alert in own if alert.day == day]).items():
             seen.setdefault(cause, {})[day] = details
-    _record_looks(connection, project, scope, days, seen, as_of_now=as_of_now)
+    _record_looks(connection, project, scope, days, blind, seen, as_of_now=as_of_now)
+    looks_by = _read_looks(connection, project, scope)
     for cause in sorted({*seen, *_touched(connection, project, scope, days)}):
-        of_cause = _days_of(connection, project, scope, cause)
-        last = max([*([newest] if newest else []), *([] if scope and days else of_cause)], default=None)
+        known = next(iter(seen.get(cause, {}).values()), None) or _details_of(connection, project, scope, cause)
+        looks_at = [day for day, failed in looks_by.items() if not known.is_hidden_from(failed)]
+        of_cause = _days_of(connection, project, scope, cause, looks_at)
+        last = max([*looks_at, *([] if scope and days else of_cause)], default=None)
         latest = max([*days, *seen.get(cause, ())])
         is_newest = last is None or latest >= last
         looks = _Looks(of_cause, seen.get(cause, {}), latest if is_newest else None)
         _reconcile(connection, Cause(project, scope, cause), looks, run_id)
 
 
-def _newest_look(connection: sa.Connection, project: str, scope: str) -> date | None:
-    """Return the newest run date that looked before this one."""
+def _read_looks(connection: sa.Connection, project: str, scope: str) -> dict[date, list[str]]:
+    """Return the run dates that looked, each with the monitors that were blind."""
     table = incident_looks.c
-    found: date | None = connection.scalar(
-        sa.select(sa.func.max(table.day)).where(table.project == project, table.scope == scope)
-    )
-    return found
+    statement = sa.select(table.day, table.blind).where(table.project == project, table.scope == scope)
+    return {row.day: row.blind for row in connection.execute(statement)}
+
+
+def _details_of(connection: sa.Connection, project: str, scope: str, cause: str) -> Details:
+    """Return what the newest incident of a cause says."""
+    of_cause = sa.select(incident_records).where(Cause(project, scope, cause).condition)
+    return as_incident(connection.execute(of_cause.order_by(RECORD.id.desc()).limit(1)).one()).details
 
 
 def _is_known_failure(connection: sa.Connection, project: str, alert: Alert) -> bool:
     """Return whether late scores follow from a failure of the same day, of which people were told."""
     if alert.rule != SCORES_LATE or alert.scored_day is None:
         return False
+    of_day = sa.exists().where(FAILED.incident_id == RECORD.id, FAILED.day == alert.scored_day)
     known = sa.select(RECORD.id).where(
         RECORD.project == project,
         RECORD.scope == OF_TASKS,
-        RECORD.occurrence == str(alert.scored_day),
+        (RECORD.occurrence == str(alert.scored_day)) | ((RECORD.rule == FEED_LATE) & of_day),
         RECORD.models.contains([alert.subject]),
         RECORD.effect != NO_EFFECT,
         RECORD.message_id.is_not(None),
@@ -87,14 +110,17 @@ def _record_looks(
     project: str,
     scope: str,
     days: Sequence[date],
+    blind: Collection[str],
     seen: Mapping[str, Mapping[date, Details]],
     *,
     as_of_now: bool,
 ) -> None:
     key = {"project": project, "scope": scope}
     if days:
-        looks = postgresql.insert(incident_looks).on_conflict_do_nothing()
-        connection.execute(looks, [{**key, "day": day} for day in days])
+        looks = postgresql.insert(incident_looks)
+        still = sa.text("ARRAY(SELECT unnest(incident_looks.blind) INTERSECT SELECT unnest(excluded.blind))")
+        again = looks.on_conflict_do_update(index_elements=["project", "scope", "day"], set_={"blind": still})
+        connection.execute(again, [{**key, "day": day, "blind": sorted(blind)} for day in days])
     there = incident_days.c
     if as_of_now and days:
         of_look = (there.project == project) & (there.scope == scope) & there.day.in_(days)
@@ -122,17 +148,28 @@ def _touched(connection: sa.Connection, project: str, scope: str, days: Sequence
     return [*connection.scalars(statement)]
 
 
-def _days_of(connection: sa.Connection, project: str, scope: str, cause: str) -> dict[date, Seen]:
-    """Return what each run date knows of a cause."""
-    there, looks = incident_days.c, incident_looks.c
+def _days_of(
+    connection: sa.Connection, project: str, scope: str, cause: str, looked: Sequence[date]
+) -> dict[date, Seen]:
+    """Return what each run date knows of a cause.
+
+    Args:
+        connection: the caller's transaction.
+        project: the project.
+        scope: who looked; see `look`.
+        cause: the key of the cause.
+        looked: the run dates that would have seen it.
+    """
+    there = incident_days.c
     of_cause = sa.select(there.day, there.gone).where(
         there.project == project, there.scope == scope, there.cause == cause
     )
     found: dict[date, Seen] = {day: "gone" if gone else "seen" for day, gone in connection.execute(of_cause)}
     if scope and found:
-        since = (looks.project == project) & (looks.scope == scope) & (looks.day >= min(found))
-        for day in connection.scalars(sa.select(looks.day).where(since)):
-            found.setdefault(day, "clear")
+        first = min(found)
+        for day in looked:
+            if day >= first:
+                found.setdefault(day, "clear")
     return found
 
 

@@ -58,7 +58,7 @@ EFFECTS = {
     "shape": "its distribution changed, by Jensen-Shannon distance",
     "missing": "the share of missing values changed",
     "outside": "share of values outside the range of the training data",
-    "new": "share of labels that the training data lack",
+    "new": "share of values that the training data lack",
     "vanished": "share of labels that vanished",
 }
 """The effects of drift that have a limit, in words."""
@@ -385,28 +385,22 @@ def read_punctuality(settings: Settings, project: str, days: Interval) -> list[t
         return [(row[0], row[1], row[2], row[3], row[4]) for row in connection.execute(statement)]
 
 
-def read_quality(settings: Settings, project: str, deliveries: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """Return rows, quarantined rows and broken expectations of each of these deliveries.
-
-    A row that several expectations sent to quarantine counts once for each, but never more rows than there are.
-    """
+def read_quality(settings: Settings, project: str, deliveries: Sequence[str]) -> tuple[int, int]:
+    """Return the rows and the broken expectations of these deliveries."""
     r = quality_results.c
     statement = (
         sa
         .select(
             r.delivery_id,
             sa.func.coalesce(sa.func.max(r.rows_evaluated), 0),
-            sa.func.coalesce(sa.func.sum(r.quarantined_rows), 0),
             sa.func.count().filter(~r.success),
         )
         .where(r.project == project, r.delivery_id.in_(deliveries))
         .group_by(r.delivery_id)
     )
     with engine(settings).connect() as connection:
-        return {
-            name: (int(rows), min(int(rows), int(held)), failed)
-            for name, rows, held, failed in connection.execute(statement)
-        }
+        found = connection.execute(statement).all()
+    return sum(int(rows) for _, rows, _ in found), sum(failed for *_, failed in found)
 
 
 def read_step_costs(settings: Settings, project: str, days: Interval, currency: str | None) -> list[StepTotal]:

@@ -782,7 +782,7 @@ drift_daily = sa.Table(
     _column(
         "new",
         DOUBLE,
-        "Share of labels that the training data lack, beyond that of the reference; null of a number.",
+        "Share of values that the training data lack, beyond that of the reference; null of a number with many values.",
         nullable=True,
     ),
     _column(
@@ -893,7 +893,14 @@ incident_looks = sa.Table(
     _key("project", TEXT, PROJECT),
     _key("scope", TEXT, "Who looked, such as monitor."),
     _key("day", DATE, RUN_DATE),
-    comment="Run dates that looked. A cause that one of them did not see is gone as of that run date.",
+    _column(
+        "blind",
+        postgresql.ARRAY(sa.Text()),
+        "Models whose monitors failed in each run of the run date, and the empty text for those of the project.",
+        server_default="{}",
+    ),
+    comment="Run dates that looked. A cause that one of them did not see is gone as of that run date, unless whoever "
+    "would have seen it was blind.",
 )
 
 incident_days = sa.Table(

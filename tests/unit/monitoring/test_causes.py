@@ -8,7 +8,7 @@ import pytest
 from include.config.loading import load_project
 from include.core.incidents import merge_causes
 from include.core.records import Alert
-from include.monitoring.causes import Origins, late_feeds, name_causes, name_faulty
+from include.monitoring.causes import LateFeed, Origins, late_feeds, name_causes, name_faulty
 
 DAY = date(2013, 3, 4)
 FERRIES = load_project("ferries")
@@ -38,15 +38,17 @@ def test_a_required_feed_is_late_if_it_came_after_the_cutoff_and_the_day_waited_
         known[slot] = CUTOFF + came
     found = late_feeds(FERRIES, DAY, known, None if prepared is None else CUTOFF + prepared)
     assert [*found] == ([slot[0]] if says else [])
-    assert says in found.get(slot[0], "")
+    late = found.get(slot[0], LateFeed(""))
+    assert says in late.sentence and late.is_missing == (bool(says) and came is None)
 
 
 def test_only_late_scores_have_a_late_feed_as_their_cause() -> None:
     late = Alert(subject="a", rule="scores_late", day=DAY + timedelta(days=1), sentence="late", scored_day=DAY)
     other = Alert(subject="a", rule="mae at_most 3", day=DAY, sentence="poor")
-    feeds = {"sailings": "feed sailings was late", "winds": "feed winds was late"}
+    feeds = {"sailings": LateFeed("feed sailings was late"), "winds": LateFeed("feed winds is late", is_missing=True)}
     named = name_causes([late, other], lambda day: feeds if day == DAY else {})
-    assert (named[0].late_feed, named[0].because) == ("sailings", "feed sailings was late; feed winds was late")
+    assert (named[0].late_feed, named[0].because) == ("sailings", "feed sailings was late; feed winds is late")
+    assert named[0].missing_feeds == ("winds",)
     assert named[1] == other
     assert name_causes([late], lambda _: {}) == [late]
 

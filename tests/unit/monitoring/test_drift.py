@@ -12,7 +12,7 @@ import pytest
 
 from include.config.loading import load_model, load_project
 from include.monitoring.drift import ROWS, DriftMonitor, Measured
-from include.monitoring.drift_alerts import DEARER, Drifted, find_alert, repeated_day, strengths
+from include.monitoring.drift_alerts import DEARER, OF_SLICES, Drifted, find_alert, repeated_day, strengths
 from include.monitoring.drift_effects import Compared, Days, compare, evaluate
 from include.monitoring.drift_summary import (
     MAX_SLICE_VALUES,
@@ -218,6 +218,30 @@ def test_a_feature_that_follows_from_the_date_is_not_judged() -> None:
         for n in range(DAYS)
     }
     assert strengths({SERIES: evaluated(days, weekday)})[0, 100] == 0
+
+
+def test_new_values_of_few_distinct_numbers_are_found_but_not_those_of_the_calendar() -> None:
+    """Visibility ends at 10 miles, and most days have nothing else; a month is new each month."""
+    sight, month = Edges.of_numbers(np.array([0.5, 2, 5, 10])), Edges.of_numbers(np.array([1.0, 2]))
+    clear = {n: np.array([10.0] * 50 if n % 3 else [10.0] * 40 + [2.0, 5.0] * 5) for n in range(DAYS)}
+    miles = {
+        START + timedelta(days=n): summarise(pl.Series(x * (1.609 if n >= 100 else 1)), sight) for n, x in clear.items()
+    }
+    compared = evaluated(miles, sight)
+    over = strengths({SERIES: compared})[0]
+    assert over[99] < 1 <= over[100] and compared.effects[1]["new"][100] > 0.9
+    months = {START + timedelta(days=n): summarise(pl.Series([1.0 + n // 30] * 50), month) for n in range(DAYS)}
+    assert strengths({SERIES: evaluated(months, month)}).max() == 0
+
+
+def test_a_slice_needs_larger_effects_and_leaves_those_of_all_rows_as_they_were() -> None:
+    changed = evaluated(summaries(lambda day, x: x + 0.25 * (day >= 100)))
+    stuck = evaluated(summaries(lambda day, x: x * 0 + x[0] if day >= 100 else x))
+    slices = [WatchedSeries("input", "x", "pier", str(n)) for n in range(100)]
+    alone = strengths({SERIES: changed})
+    over = strengths({SERIES: changed, **dict.fromkeys(slices, changed)})
+    assert (over[0] == alone[0]).all() and (over[1, 100:] < over[0, 100:] / OF_SLICES).all()
+    assert strengths({slices[0]: stuck})[0, 101] < strengths({SERIES: stuck})[0, 101], "a quiet slice is not stuck"
 
 
 def test_a_day_is_delivered_twice_if_most_features_repeat() -> None:

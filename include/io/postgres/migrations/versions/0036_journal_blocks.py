@@ -9,8 +9,8 @@ Comments are repeated from `include/io/postgres/schema.py`: see the first migrat
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0038"
-down_revision = "0034"
+revision = "0036"
+down_revision = "0035"
 
 STATEMENTS = """
 CREATE TABLE journal_blocks (
