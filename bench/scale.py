@@ -176,12 +176,11 @@ def measure_steps(bench: ScaleBench, interval: Interval, only: Sequence[str] = (
             f"  {name}: {cost.seconds:.1f} s, {cost.cores:.1f} core-seconds, PostgreSQL {cost.postgres:.1f}, "
             f"Spark {cost.spark:.1f}, {cost.peak_mb:,.0f} MB"
         )
-        if name != "promote":
-            costs[name] = cost
+        costs[name] = cost
     return costs
 
 
-TRAINING = ("fit", "evaluate", "gate", "promote")
+TRAINING = ("fit", "evaluate", "gate")
 
 
 def _train(bench: ScaleBench, interval: Interval) -> None:
@@ -193,7 +192,6 @@ def _train(bench: ScaleBench, interval: Interval) -> None:
 def _commands(interval: Interval) -> list[tuple[str, tuple[str, ...]]]:
     of_project, of_model = _days(interval), ("--model", MODEL, *_days(interval)[2:])
     day = ("--model", MODEL, "--day", str(interval.end))
-    version = ("--version", "1", "--from-day", str(interval.start))
     return [
         ("land", of_project),
         ("validate", of_project),
@@ -201,7 +199,6 @@ def _commands(interval: Interval) -> list[tuple[str, tuple[str, ...]]]:
         ("fit", day),
         ("evaluate", day),
         ("gate", day),
-        ("promote", ("--model", MODEL, *version, "--by", "bench", "--why", "a fixed version", "--force")),
         ("score", (*of_model, "--version", "1")),
         ("publish", (*of_model, "--version", "1")),
         ("outcomes", of_project),
