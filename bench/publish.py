@@ -55,6 +55,7 @@ JARS = ROOT / ".venv" / "jdbc"
 LABELS = {
     "ingest": "plain ingestion (ADBC)",
     "publish": "publish",
+    "before": "publish, of the other checkout",
     "again": "publish, entities there",
     "sqlalchemy": "SQLAlchemy, executemany",
     "pandas": "pandas, to_sql",
@@ -83,8 +84,8 @@ class Cost:
 class PublishBench:
     """A server with a template of a database, and Delta tables with prepared and scored days."""
 
-    def __init__(self, folder: Path, server: Any, days: int, rows: int) -> None:
-        self.folder, self.rows = folder, rows
+    def __init__(self, folder: Path, server: Any, days: int, rows: int, before: Path = ROOT) -> None:
+        self.folder, self.rows, self.before = folder, rows, before
         self.days = [FIRST + timedelta(days=n) for n in range(days)]
         self.server = psutil.Process(int((Path(server.pgdata) / "postmaster.pid").read_text().split()[0]))
         self.url = sa.make_url(server.get_uri())
@@ -171,9 +172,10 @@ class PublishBench:
             given = self._given(database, days, dict(others or {}))
             if way == "again":
                 self._put_entities(database, given)
-            elif way != "publish":
+            elif way not in ("publish", "before"):
                 self._put_batches(database, given)
-            return self._measure(given | {"way": "publish" if way == "again" else way}, database)
+            wanted = "publish" if way in ("again", "before") else way
+            return self._measure(given | {"way": wanted}, database, self.before if way == "before" else ROOT)
 
     def _given(self, database: str, days: int | None, others: dict[str, Any]) -> dict[str, Any]:
         settings = self._settings(database)
@@ -191,13 +193,13 @@ class PublishBench:
         }
         return given | others
 
-    def _measure(self, given: dict[str, Any], database: str) -> Cost:
+    def _measure(self, given: dict[str, Any], database: str, checkout: Path) -> Cost:
         before = self._server_cores()
         done = subprocess.run(
-            [sys.executable, "-m", "bench.ingest"],
+            [sys.executable, str(ROOT / "bench" / "ingest.py")],
             input=json.dumps(given),
-            cwd=ROOT,
-            env=os.environ | {"SPARK_LOCAL_DIRS": str(self.folder)},
+            cwd=checkout,
+            env=os.environ | {"SPARK_LOCAL_DIRS": str(self.folder), "PYTHONPATH": str(checkout)},
             capture_output=True,
             text=True,
             check=False,
@@ -298,7 +300,7 @@ def _least(costs: Sequence[Cost]) -> Cost:
 
 def measure(bench: PublishBench, rounds: int) -> dict[str, Cost]:
     """Measure publish and plain ingestion in turns, after a warm-up; then, once each, the others on fewer rows."""
-    ways = ("ingest", "publish")
+    ways = ("ingest", "publish", "before") if bench.before != ROOT else ("ingest", "publish")
     took: dict[str, list[Cost]] = {way: [] for way in ways}
     for way in ways:
         bench.run(way, days=1)
@@ -375,7 +377,12 @@ def compare(took: Mapping[str, Cost], large: Cost | None) -> list[Result]:
 
 
 def results(
-    days: int = 10, rows: int = 300_000, one_day: int = 10_000_000, rounds: int = ROUNDS, jars: Path = JARS
+    days: int = 10,
+    rows: int = 300_000,
+    one_day: int = 10_000_000,
+    rounds: int = ROUNDS,
+    jars: Path = JARS,
+    before: Path = ROOT,
 ) -> list[Result]:
     """Measure, print the tables, and return what was found.
 
@@ -385,6 +392,7 @@ def results(
         one_day: rows of a single day, whose memory is measured; 0 leaves it out.
         rounds: how often the ways take turns.
         jars: the folder with PostgreSQL's driver for Java.
+        before: another checkout, whose publish is measured too.
     """
     use_own_projects()
     large, folder = None, Path(tempfile.mkdtemp(prefix="nightly-publish-"))
@@ -392,10 +400,11 @@ def results(
     try:
         with _server(folder) as server:
             began = time.monotonic()
-            bench = PublishBench(folder, server, days, rows)
+            bench = PublishBench(folder, server, days, rows, before)
             console.print(f"{days} days of {rows:,} rows made in {time.monotonic() - began:.0f} s")
             took = measure(bench, rounds)
-            took |= measure_others(bench, jars)
+            if rows >= OTHERS_ROWS:
+                took |= measure_others(bench, jars)
             show(took)
             if one_day:
                 large = _one_day(folder, server, one_day)
@@ -419,9 +428,10 @@ def main(
     one_day: Annotated[int, typer.Option(help="rows of a single day, whose memory is measured; 0: not")] = 10_000_000,
     rounds: Annotated[int, typer.Option(help="how often the ways take turns")] = ROUNDS,
     jars: Annotated[Path, typer.Option(help="the folder with PostgreSQL's driver for Java")] = JARS,
+    before: Annotated[Path, typer.Option(help="another checkout, whose publish is measured too")] = ROOT,
 ) -> None:
     """Measure, and print tables and goals; exit with 1 if a goal is missed."""
-    found = results(days, rows, one_day, rounds, jars)
+    found = results(days, rows, one_day, rounds, jars, before)
     for each in found:
         verdict = "yes" if each.passed else "NO"
         console.print(f"{each.goal}: {each.figure:.2f} {each.unit}, at most {each.limit}: {verdict}")
