@@ -52,10 +52,13 @@ GOAL, GOAL_MB = 1.25, 1536
 ROUNDS = 3
 OTHERS_ROWS = 50_000  # rows that the slower ways write
 JARS = ROOT / ".venv" / "jdbc"
+NIGHTS, NIGHTLY_ROWS = 30, 1000
 LABELS = {
     "ingest": "plain ingestion (ADBC)",
     "publish": "publish",
     "before": "publish, of the other checkout",
+    "nights": "publish, a day a run",
+    "nights before": "… of the other checkout",
     "again": "publish, entities there",
     "sqlalchemy": "SQLAlchemy, executemany",
     "pandas": "pandas, to_sql",
@@ -167,15 +170,18 @@ class PublishBench:
         self.administer("DROP DATABASE measured WITH (FORCE)")
 
     def run(self, way: str, days: int | None = None, others: Mapping[str, Any] | None = None) -> Cost:
-        """Run a way in a new database, in a process of its own; `again` publishes days whose entities are there."""
+        """Run a way in a new database, in a process of its own.
+
+        `again` publishes days whose entities are there. What ends with `before` is done by the other checkout.
+        """
         with self.database() as database:
             given = self._given(database, days, dict(others or {}))
             if way == "again":
                 self._put_entities(database, given)
-            elif way not in ("publish", "before"):
+            elif way in ("ingest", "sqlalchemy", "pandas", "spark"):
                 self._put_batches(database, given)
-            wanted = "publish" if way in ("again", "before") else way
-            return self._measure(given | {"way": wanted}, database, self.before if way == "before" else ROOT)
+            wanted = {"again": "publish", "before": "publish", "nights before": "nights"}.get(way, way)
+            return self._measure(given | {"way": wanted}, database, self.before if way.endswith("before") else ROOT)
 
     def _given(self, database: str, days: int | None, others: dict[str, Any]) -> dict[str, Any]:
         settings = self._settings(database)
@@ -348,6 +354,16 @@ def _by_tcp(url: sa.URL) -> Iterator[int]:
     thread.join()
 
 
+def measure_nights(bench: PublishBench) -> dict[str, Cost]:
+    """Measure small days that are published one by one."""
+    ways = ("nights", "nights before") if bench.before != ROOT else ("nights",)
+    took: dict[str, list[Cost]] = {way: [] for way in ways}
+    for _ in range(2):
+        for way in ways:
+            took[way].append(bench.run(way))
+    return {way: _least(costs) for way, costs in took.items()}
+
+
 def show(took: Mapping[str, Cost]) -> None:
     """Print a table of costs, relative to the plain ingestion by row."""
     table = Table("", "rows", "seconds", "core-s", "client", "server", "core-s per million", "ratio", "peak MB")
@@ -403,8 +419,8 @@ def results(
             bench = PublishBench(folder, server, days, rows, before)
             console.print(f"{days} days of {rows:,} rows made in {time.monotonic() - began:.0f} s")
             took = measure(bench, rounds)
-            if rows >= OTHERS_ROWS:
-                took |= measure_others(bench, jars)
+            took |= measure_others(bench, jars)
+            took |= measure_nights(PublishBench(folder, server, NIGHTS, NIGHTLY_ROWS, before))
             show(took)
             if one_day:
                 large = _one_day(folder, server, one_day)
