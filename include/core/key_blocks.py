@@ -1,7 +1,7 @@
-"""Blocks of a day's rows in the order of KEY, so that a step holds a bounded number of rows. Pure."""
+"""Blocks of a day's rows in the order of KEY, so that a step holds a bounded number of rows."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from pathlib import Path
 
 import polars as pl
 
@@ -9,6 +9,9 @@ from include.core.feeds import HORIZON
 from include.core.horizons import KEY
 
 SAMPLED = 400  # keys of a block that are looked at, so that blocks have the same number of rows up to a few percent
+
+Limit = tuple[int, str]
+"""The horizon and the `entity_id` of the first key of a block."""
 
 
 def in_key_order(rows: pl.DataFrame) -> pl.DataFrame:
@@ -23,41 +26,42 @@ def is_first() -> pl.Expr:
     return pl.col("entity_id").is_not_null() & (differs | (pl.int_range(pl.len()) == 0))
 
 
-def key_blocks(rows: pl.LazyFrame, count: int, block_rows: int) -> list[pl.Expr]:
-    """Return conditions that divide the rows of a day into blocks in the order of KEY. Each row meets one of them.
-
-    Rows with the same key are of the same block. The limits are keys of a sample, so any order of the rows will do. A
-    table that is sorted by KEY is read once for all blocks, because a reader passes over the other row groups.
+def find_limits(rows: pl.LazyFrame, count: int, block_rows: int) -> list[Limit]:
+    """Return where all blocks but the first begin. They are keys of a sample, so any order of the rows will do.
 
     Args:
         rows: HORIZON and `entity_id` of a day, with more columns or without.
         count: the number of rows.
         block_rows: the wanted number of rows in a block.
     """
-    blocks = -(-count // block_rows)
-    if blocks < 2:
-        return [pl.lit(True)]
+    blocks = max(1, -(-count // block_rows))
     is_sampled = pl.col("entity_id").hash(0) % max(1, block_rows // SAMPLED) == 0
-    sample = rows.select(HORIZON, "entity_id").filter(is_sampled).collect(engine="streaming").sort(HORIZON, "entity_id")
-    limits = sample.unique(maintain_order=True).gather_every(max(1, -(-sample.height // blocks))).slice(1).rows()
-    return list(_between(limits))
+    sample = rows.select(HORIZON, "entity_id").filter(is_sampled).unique().collect(engine="streaming")
+    limits = sample.sort(HORIZON, "entity_id").gather_every(max(1, -(-sample.height // blocks)))
+    return limits.slice(1).rows()
 
 
-def _between(limits: Sequence[tuple[int, str]]) -> Iterator[pl.Expr]:
-    if not limits:
-        yield pl.lit(True)
-        return
-    yield ~_from(*limits[0]) | pl.col("entity_id").is_null()
-    for lower, upper in pairwise(limits):
-        yield _from(*lower) & ~_from(*upper)
-    yield _from(*limits[-1])
+def split(rows: pl.LazyFrame, limits: Sequence[Limit], folder: Path) -> list[pl.LazyFrame]:
+    """Write rows to a file for each block, in one pass, and return the blocks. Rows with one key are in one block.
+
+    Args:
+        rows: the rows of a day, with KEY.
+        limits: where blocks begin: see `find_limits`.
+        folder: a folder for the files, which does not exist yet. The blocks are read from there.
+    """
+    block = pl.sum_horizontal(pl.lit(0), *(_from(*limit) for limit in limits))  # without an id: the first
+    into = pl.PartitionBy(folder, key=block.cast(pl.Int32).alias("_block"), include_key=False)
+    rows.sink_parquet(into, compression="lz4", statistics=False, mkdir=True)
+    nothing = pl.LazyFrame(schema=rows.collect_schema())
+    files = [folder / f"_block={n}" for n in range(len(limits) + 1)]
+    return [pl.scan_parquet(file, hive_partitioning=False) if file.exists() else nothing for file in files]
 
 
 def _from(horizon: int, entity_id: str) -> pl.Expr:
     return (pl.col(HORIZON) > horizon) | ((pl.col(HORIZON) == horizon) & (pl.col("entity_id") >= entity_id))
 
 
-def read_blocks(rows: pl.LazyFrame, blocks: Iterable[pl.Expr]) -> Iterator[pl.DataFrame]:
+def read_blocks(blocks: Iterable[pl.LazyFrame]) -> Iterator[pl.DataFrame]:
     """Yield each block, sorted by KEY."""
     for block in blocks:
-        yield in_key_order(rows.filter(block).collect())
+        yield in_key_order(block.collect())

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import polars as pl
@@ -20,7 +22,7 @@ from include.core.errors import DataError
 from include.core.feeds import HORIZON
 from include.core.horizons import KEY, with_horizon, with_horizon_of_day
 from include.core.interval import Interval
-from include.core.key_blocks import is_first, key_blocks, read_blocks
+from include.core.key_blocks import find_limits, is_first, read_blocks, split
 from include.core.names import clean_table, features_table, scores_table
 from include.core.point_in_time import recorded_deliveries
 from include.core.project import Project
@@ -146,11 +148,12 @@ def publish_scores(
         DataError: names each day that differs from `days`. Nothing is written then.
     """
     published: list[PublishedDay] = []
-    for chunk in _verify(model, scores, entities, sorted(days, key=lambda d: d.day)):
-        batches = [_batch(model, found, as_of[found.scored.day]) for found in chunk.found]
-        published += postgres.predictions.publish_batches(
-            settings, project, model, batches, chunk.scores, chunk.entities, mode
-        )
+    with TemporaryDirectory(prefix="nightly-publish-") as folder:
+        for chunk in _verify(model, scores, entities, sorted(days, key=lambda d: d.day), Path(folder)):
+            batches = [_batch(model, found, as_of[found.scored.day]) for found in chunk.found]
+            published += postgres.predictions.publish_batches(
+                settings, project, model, batches, chunk.scores, chunk.entities, mode
+            )
     for state, count in Counter(day.state for day in published).items():
         log.info("%s: %d days %s", model.name, count, state)
     for day in published:
@@ -172,9 +175,10 @@ def store_unpublished(
     tables, days = Tables(settings), sorted(days, key=lambda d: d.day)
     scores = _scores(model, tables, interval, days, data_view)
     _agree(project, model, tables, scores, days, prepared_days, data_view)
-    for chunk in _verify(model, scores, None, days):
-        batches = [_batch(model, found, prepared_days[found.scored.day].as_of) for found in chunk.found]
-        postgres.predictions.store_batches(settings, model, batches, chunk.scores)
+    with TemporaryDirectory(prefix="nightly-publish-") as folder:
+        for chunk in _verify(model, scores, None, days, Path(folder)):
+            batches = [_batch(model, found, prepared_days[found.scored.day].as_of) for found in chunk.found]
+            postgres.predictions.store_batches(settings, model, batches, chunk.scores)
 
 
 def batch_id(model: str, day: date, model_version: int, digest: str) -> str:
@@ -207,6 +211,7 @@ class _FoundDay:
     finite: int = 0
     described: int = 0
     versions: set[int] = field(default_factory=set)
+    predicted: set[str] = field(default_factory=set)
     repeats_entities: bool = False
 
     def __post_init__(self) -> None:
@@ -224,6 +229,7 @@ class _FoundDay:
         self.ahead = max(self.ahead, counted["ahead"] or 0)
         self.finite += counted["finite"]
         self.versions |= {*rows["model_version"].unique()}
+        self.predicted |= {name for name in STORED_PREDICTION if rows[name].null_count() < rows.height}
         if keys is None:
             self.described += rows.height
         elif rows.select(KEY).equals(keys):
@@ -254,30 +260,27 @@ class _FoundDay:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Whole days that are stored in one transaction, with the rows that are read for it."""
+    """Whole days that are stored in one transaction, with blocks of their rows: see `key_blocks`."""
 
     found: Sequence[_FoundDay]
-    blocks: Sequence[pl.Expr]
-    of_scores: pl.LazyFrame
-    of_entities: pl.LazyFrame | None
+    of_scores: Sequence[pl.LazyFrame]
+    of_entities: Sequence[pl.LazyFrame] | None
 
     def scores(self, days: Collection[date]) -> Iterator[pl.DataFrame]:
-        """Yield the scores of these days."""
-        return self._read(self.of_scores, days)
+        """Yield the scores of these days, without columns that have no value."""
+        names = [*KEY, *(name for name in STORED_PREDICTION if any(name in found.predicted for found in self.found))]
+        return read_blocks(block.filter(pl.col("day").is_in([*days])).select(names) for block in self.of_scores)
 
     def entities(self, days: Collection[date]) -> Iterator[pl.DataFrame]:
         """Yield the entities of these days."""
-        return self._read(self.of_entities, days) if self.of_entities is not None else iter(())
-
-    def _read(self, rows: pl.LazyFrame, days: Collection[date]) -> Iterator[pl.DataFrame]:
-        return read_blocks(rows.filter(pl.col("day").is_in([*days])), self.blocks)
+        return read_blocks(block.filter(pl.col("day").is_in([*days])) for block in self.of_entities or ())
 
     def examine(self) -> None:
         """Read all rows, and count and digest them."""
         days = {found.scored.day: found for found in self.found}
         nothing = pl.LazyFrame(schema={"day": pl.Date, HORIZON: pl.Int32, "entity_id": pl.String})
-        keys = (nothing if self.of_entities is None else self.of_entities).select(KEY)
-        for rows, described in zip(self.scores(days), self._read(keys, days), strict=True):
+        keys = [block.select(KEY) for block in self.of_entities or [nothing] * len(self.of_scores)]
+        for rows, described in zip(read_blocks(self.of_scores), read_blocks(keys), strict=True):
             of_day = _by_day(described)
             for day, part in _by_day(rows).items():
                 entities = None if self.of_entities is None else of_day.get(day, described.clear())
@@ -303,9 +306,12 @@ def _chunks(days: Sequence[ScoredDay]) -> Iterator[list[ScoredDay]]:
 
 
 def _verify(
-    model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame | None, days: Sequence[ScoredDay]
+    model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame | None, days: Sequence[ScoredDay], folder: Path
 ) -> list[_Chunk]:
-    """Check all rows before the first is written, and return them in chunks of whole days."""
+    """Check all rows before the first is written, and return them in chunks of whole days.
+
+    The folder is for the blocks of large days, for as long as the chunks are used.
+    """
     if len({d.day for d in days}) < len(days):
         raise DataError(f"{model.name}: a day is to be published twice: {', '.join(str(d.day) for d in days)}")
     scores = with_horizon(schemas.with_prediction_columns(scores)).select(*KEY, "model_version", *STORED_PREDICTION)
@@ -318,9 +324,13 @@ def _verify(
     wrong = [f"{day}: there are scores, but this day is not to be published" for day in unexpected]
     chunks = []
     for of_chunk in _chunks(days):
-        rows = scores.filter(pl.col("day").is_in([d.day for d in of_chunk]))
-        blocks = key_blocks(rows, sum(d.rows for d in of_chunk), BLOCK_ROWS)
-        chunk = _Chunk([_FoundDay(d) for d in of_chunk], blocks, scores, entities)
+        of_days = pl.col("day").is_in([d.day for d in of_chunk])
+        blocks = [None if each is None else [each.filter(of_days)] for each in (scores, entities)]
+        if (count := sum(d.rows for d in of_chunk)) > BLOCK_ROWS:
+            limits = find_limits(scores.filter(of_days), count, BLOCK_ROWS)
+            place = folder / str(of_chunk[0].day)
+            blocks = [each and split(each[0], limits, place / str(n)) for n, each in enumerate(blocks)]
+        chunk = _Chunk([_FoundDay(d) for d in of_chunk], blocks[0] or [], blocks[1])
         chunk.examine()
         wrong += [sentence for found in chunk.found for sentence in found.wrong()]
         chunks.append(chunk)

@@ -201,8 +201,8 @@ def publish_batches(
         project: the model's project.
         model: the model that predicted.
         new: the batches, at most one for each day.
-        scores: KEY (day, horizon, entity_id) and all columns of predictions. In the order of KEY, the indexes are
-            filled in order, which is faster.
+        scores: KEY (day, horizon, entity_id) and the columns of predictions that have values. In the order of KEY, the
+            indexes are filled in order, which is faster.
         entities: KEY and the public columns, with each key once or more.
         mode: `replace`, or `missing` to keep pointers and entities that exist.
 
@@ -237,7 +237,7 @@ def store_batches(settings: Settings, model: Model, new: Sequence[Batch], scores
         settings: the database and the id of this run.
         model: the model that predicted.
         new: the batches, at most one for each day.
-        scores: KEY (day, horizon, entity_id) and all columns of predictions.
+        scores: KEY (day, horizon, entity_id) and the columns of predictions that have values.
     """
     with transaction(settings) as cursor:
         _store(cursor, settings, model, new, scores)
@@ -255,18 +255,16 @@ def _store(cursor: Any, settings: Settings, model: Model, new: Sequence[Batch], 
         schema={"day": pl.Date, "batch_id": pl.Binary},  # as COPY takes a uuid: ADBC has no type for it
         orient="row",
     )
-    # COPY takes jsonb as text after the number of its format.
-    as_jsonb = [pl.concat_str(pl.lit("\1"), pl.col(name)).alias(name) for name in OF_JSON]
-    columns: list[Any] = ["batch_id", pl.lit(model.name).alias("model"), *KEY, *STORED_PREDICTION]
     if made:
-        copy(
-            cursor,
-            predictions.name,
-            (
-                rows.with_columns(as_jsonb).join(ids, on="day", maintain_order="left").select(columns)
-                for rows in scores(made)
-            ),
-        )
+        copy(cursor, predictions.name, (_to_copy(rows, model, ids) for rows in scores(made)))
+
+
+def _to_copy(rows: pl.DataFrame, model: Model, ids: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of predictions as COPY takes them: jsonb is text after the number of its format."""
+    names = [name for name in STORED_PREDICTION if name in rows.columns]
+    as_jsonb = [pl.concat_str(pl.lit("\1"), pl.col(name)).alias(name) for name in OF_JSON if name in names]
+    rows = rows.with_columns(as_jsonb).join(ids, on="day", maintain_order="left")
+    return rows.select("batch_id", pl.lit(model.name).alias("model"), *KEY, *names)
 
 
 def _declare(model: Model) -> sa.Insert:

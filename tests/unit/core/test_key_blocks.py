@@ -1,13 +1,14 @@
 """Blocks of rows in the order of the key."""
 
 from datetime import date
+from pathlib import Path
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from include.core.horizons import KEY
-from include.core.key_blocks import in_key_order, is_first, key_blocks, read_blocks
+from include.core.key_blocks import find_limits, in_key_order, is_first, read_blocks, split
 
 
 def frame(rows: int, horizons: int = 1) -> pl.DataFrame:
@@ -23,21 +24,20 @@ def frame(rows: int, horizons: int = 1) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(("rows", "horizons"), [(0, 1), (1, 1), (1000, 1), (20_000, 1), (20_000, 3)])
-def test_blocks_have_all_rows_in_the_order_of_the_key(rows: int, horizons: int) -> None:
+def test_blocks_have_all_rows_in_the_order_of_the_key(rows: int, horizons: int, tmp_path: Path) -> None:
     made = frame(rows, horizons)
-    blocks = key_blocks(made.lazy(), rows, 1000)
-    found = list(read_blocks(made.lazy(), blocks))
+    found = list(read_blocks(split(made.lazy(), find_limits(made.lazy(), rows, 1000), tmp_path / "blocks")))
     whole = pl.concat(found)
-    # a sort by the key has rows without an id first, those of a block are in the first block
     assert_frame_equal(whole.drop_nulls(), made.drop_nulls().sort(KEY))
-    assert whole.height == rows
-    assert len(blocks) >= rows // 1000 - 1
+    assert whole.height == rows, "rows without an id must not be lost"
+    assert len(found) >= rows // 1000 - 1
     assert max(block.height for block in found) < 1500
 
 
-def test_rows_with_one_key_are_in_one_block() -> None:
+def test_rows_with_one_key_are_in_one_block(tmp_path: Path) -> None:
     made = pl.concat([frame(5000), frame(5000)])
-    keys = [set(block["entity_id"]) for block in read_blocks(made.lazy(), key_blocks(made.lazy(), 10_000, 500))]
+    blocks = split(made.lazy(), find_limits(made.lazy(), 10_000, 500), tmp_path / "blocks")
+    keys = [set(block["entity_id"]) for block in read_blocks(blocks)]
     assert len(keys) > 5
     assert sum(len(each) for each in keys) == len(set().union(*keys))
 
