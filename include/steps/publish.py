@@ -22,7 +22,6 @@ from include.core.errors import DataError
 from include.core.feeds import HORIZON
 from include.core.horizons import KEY, with_horizon, with_horizon_of_day
 from include.core.interval import Interval
-from include.core.key_blocks import find_limits, is_first, read_blocks, split
 from include.core.names import clean_table, features_table, scores_table
 from include.core.point_in_time import recorded_deliveries
 from include.core.project import Project
@@ -33,6 +32,7 @@ from include.core.stack import rows_of, states
 from include.io import postgres
 from include.io.exports import export_published
 from include.io.journal import read_journal
+from include.io.key_blocks import find_limits, is_first, read_blocks, split
 from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.predictions import Batch, begin_batch_digest
 from include.io.postgres.readers_news import announce_publication

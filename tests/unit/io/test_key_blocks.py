@@ -8,7 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from include.core.horizons import KEY
-from include.core.key_blocks import find_limits, in_key_order, is_first, read_blocks, split
+from include.io.key_blocks import find_limits, in_key_order, is_first, read_blocks, split
 
 
 def frame(rows: int, horizons: int = 1) -> pl.DataFrame:
