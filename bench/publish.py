@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -191,7 +192,8 @@ class PublishBench:
             "url": settings.database_url.get_secret_value(),
             "model": MODEL,
             "days": wanted,
-            "batches": [f"{n:08x}-0000-0000-0000-000000000000" for n in range(1, len(wanted) + 1)],
+            # The index has the batches in the order of their ids, which follow from content: in no order of days.
+            "batches": [str(uuid.uuid5(uuid.NAMESPACE_OID, day)) for day in wanted],
             "rows": self.rows * len(wanted),
             "scores": f"{settings.tables}/{scores_table(MODEL, 'point_in_time')}",
             "clean": f"{settings.tables}/{clean_table(PROJECT, FEED)}",
