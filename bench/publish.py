@@ -70,7 +70,7 @@ console = Console(highlight=False, width=120)
 
 
 @dataclass(frozen=True)
-class Cost:
+class IngestCost:
     """What a way took: seconds, core-seconds of client and server, peak memory of the client in MB, rows."""
 
     seconds: float
@@ -170,7 +170,7 @@ class PublishBench:
         yield "measured"
         self.administer("DROP DATABASE measured WITH (FORCE)")
 
-    def run(self, way: str, days: int | None = None, others: Mapping[str, Any] | None = None) -> Cost:
+    def run(self, way: str, days: int | None = None, others: Mapping[str, Any] | None = None) -> IngestCost:
         """Run a way in a new database, in a process of its own.
 
         `again` publishes days whose entities are there. What ends with `before` is done by the other checkout.
@@ -201,7 +201,7 @@ class PublishBench:
         }
         return given | others
 
-    def _measure(self, given: dict[str, Any], database: str, checkout: Path) -> Cost:
+    def _measure(self, given: dict[str, Any], database: str, checkout: Path) -> IngestCost:
         before = self._server_cores()
         done = subprocess.run(
             [sys.executable, str(ROOT / "bench" / "ingest.py")],
@@ -215,7 +215,7 @@ class PublishBench:
         if done.returncode:
             raise SystemExit(f"{given['way']} failed:\n{done.stderr[-4000:]}")
         took = json.loads(done.stdout.splitlines()[-1])
-        cost = Cost(**took, server=self._server_cores() - before, rows=given["rows"])
+        cost = IngestCost(**took, server=self._server_cores() - before, rows=given["rows"])
         engine = sa.create_engine(self.url.set(drivername="postgresql+psycopg2", database=database))
         with engine.connect() as connection:
             for table in ("predictions", "entities_ferries"):
@@ -299,17 +299,17 @@ def _server(folder: Path) -> Iterator[Any]:
         server.cleanup()
 
 
-def _least(costs: Sequence[Cost]) -> Cost:
+def _least(costs: Sequence[IngestCost]) -> IngestCost:
     """Return the costs of the round with the fewest core-seconds, with the least seconds and the most memory."""
     least = min(costs, key=lambda cost: cost.cores)
     seconds, peak_mb = min(cost.seconds for cost in costs), max(cost.peak_mb for cost in costs)
     return replace(least, seconds=seconds, peak_mb=peak_mb)
 
 
-def measure(bench: PublishBench, rounds: int) -> dict[str, Cost]:
+def measure(bench: PublishBench, rounds: int) -> dict[str, IngestCost]:
     """Measure publish and plain ingestion in turns, after a warm-up; then, once each, the others on fewer rows."""
     ways = ("ingest", "publish", "before") if bench.before != ROOT else ("ingest", "publish")
-    took: dict[str, list[Cost]] = {way: [] for way in ways}
+    took: dict[str, list[IngestCost]] = {way: [] for way in ways}
     for way in ways:
         bench.run(way, days=1)
     for number in range(rounds):
@@ -319,7 +319,7 @@ def measure(bench: PublishBench, rounds: int) -> dict[str, Cost]:
     return {way: _least(costs) for way, costs in took.items()} | {"again": bench.run("again")}
 
 
-def measure_others(bench: PublishBench, jars: Path) -> dict[str, Cost]:
+def measure_others(bench: PublishBench, jars: Path) -> dict[str, IngestCost]:
     """Measure the libraries that teams use otherwise, once each, on fewer rows."""
     given = bench.files(min(OTHERS_ROWS, bench.rows))
     took = {way: bench.run(way, days=1, others=given) for way in ("sqlalchemy", "pandas")}
@@ -356,17 +356,17 @@ def _by_tcp(url: sa.URL) -> Iterator[int]:
     thread.join()
 
 
-def measure_nights(bench: PublishBench) -> dict[str, Cost]:
+def measure_nights(bench: PublishBench) -> dict[str, IngestCost]:
     """Measure small days that are published one by one."""
     ways = ("nights", "nights before") if bench.before != ROOT else ("nights",)
-    took: dict[str, list[Cost]] = {way: [] for way in ways}
+    took: dict[str, list[IngestCost]] = {way: [] for way in ways}
     for _ in range(2):
         for way in ways:
             took[way].append(bench.run(way))
     return {way: _least(costs) for way, costs in took.items()}
 
 
-def show(took: Mapping[str, Cost]) -> None:
+def show(took: Mapping[str, IngestCost]) -> None:
     """Print a table of costs, relative to the plain ingestion by row."""
     table = Table("", "rows", "seconds", "core-s", "client", "server", "core-s per million", "ratio", "peak MB")
     plain = took["ingest"]
@@ -378,7 +378,7 @@ def show(took: Mapping[str, Cost]) -> None:
     console.print(table)
 
 
-def compare(took: Mapping[str, Cost], large: Cost | None) -> list[Result]:
+def compare(took: Mapping[str, IngestCost], large: IngestCost | None) -> list[Result]:
     """Compare what was measured with the goals."""
     plain, cost = took["ingest"], took["publish"]
     note = f"{cost.rows:,} rows, load {os.getloadavg()[0]:.1f}; with SQLAlchemy, to_sql and Spark: docs/speed.md"
@@ -431,7 +431,7 @@ def results(
     return compare(took, large)
 
 
-def _one_day(folder: Path, server: Any, rows: int) -> Cost:
+def _one_day(folder: Path, server: Any, rows: int) -> IngestCost:
     bench = PublishBench(folder, server, 1, rows)
     cost = bench.run("publish")
     console.print(
