@@ -6,6 +6,7 @@ PYTHON ?=
 PROJECT ?= $(if $(wildcard include/projects/flights),flights)
 INSTALLED := $(VENV)/.installed
 DELTA := $(VENV)/delta
+JDBC := $(VENV)/jdbc
 NOTEBOOK := $(VENV)/notebook
 EXPORT := $(VENV)/export
 JARS := tests/databricks/jars.sha256
@@ -30,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup lock check test test-pythons drills docs model-card ml-test-score new-model new-project start stop run accept ui
 .PHONY: wheel deploy
 .PHONY: notebook insight export-model sbom audit pin-images
-.PHONY: bench bench-backfill bench-history bench-pages bench-questions bench-scale bench-spark clean up down logs smoke
+.PHONY: bench bench-backfill bench-history bench-models bench-pages bench-publish bench-questions bench-scale bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -207,6 +208,16 @@ bench-history: setup ## Run 1,100 small nightly runs, and compare the last with 
 
 bench-pages: setup ## Measure the pages in Airflow with 50 models and two years (docs/pages.md); five minutes
 	$(BIN)/python -m bench.pages
+
+bench-publish: setup $(JDBC)/.fetched ## Measure publish against plain ingestion, and in memory (docs/speed.md); ten minutes, 5 GB
+	$(BIN)/python -m bench.publish
+
+$(JDBC)/.fetched: bench/jdbc/pom.xml bench/jdbc/jars.sha256
+	@tools/need maven
+	rm -rf $(JDBC)
+	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DincludeGroupIds=org.postgresql \
+		-DoutputDirectory=$(abspath $(JDBC)) && tools/verify jars $(JDBC) bench/jdbc/jars.sha256
+	@touch $@
 
 bench-questions: setup ## Time the questions of docs/questions.md on ten million predictions (docs/speed.md); ten minutes, 4 GB
 	$(BIN)/python -m bench.questions

@@ -6,8 +6,11 @@ This step decides what a batch is and whether it may be published. `include/io/p
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import polars as pl
@@ -23,20 +26,22 @@ from include.core.names import clean_table, features_table, scores_table
 from include.core.point_in_time import recorded_deliveries
 from include.core.project import Project
 from include.core.records import DataView, PreparedDay, Published, PublishedDay, PublishMode, ScoredDay
-from include.core.schemas import EVERY_PREDICTION
+from include.core.schemas import EVERY_PREDICTION, STORED_PREDICTION
 from include.core.settings import Settings
 from include.core.stack import rows_of, states
 from include.io import postgres
 from include.io.exports import export_published
 from include.io.journal import read_journal
+from include.io.key_blocks import find_limits, is_first, read_blocks, split
 from include.io.postgres.model_files import RecordedFit
-from include.io.postgres.predictions import Batch, batch_digest
+from include.io.postgres.predictions import Batch, begin_batch_digest
 from include.io.postgres.readers_news import announce_publication
 from include.io.tables import Scope, Tables
 
 log = logging.getLogger(__name__)
 
-CHUNK_ROWS = 100_000  # rows of a transaction, always whole days: this limits memory and locks
+CHUNK_ROWS = 100_000  # rows of a transaction, always whole days: this limits locks
+BLOCK_ROWS = 500_000  # rows that are held at once: this limits memory
 
 BATCHES = uuid.UUID("7c1ee8a6-5d2c-5e0a-9b56-5f2f3c1d8f2b")  # namespace of batch ids: never change it
 
@@ -142,13 +147,13 @@ def publish_scores(
     Raises:
         DataError: names each day that differs from `days`. Nothing is written then.
     """
-    scores, entities = with_horizon(schemas.with_prediction_columns(scores)), with_horizon(entities)
-    days = sorted(days, key=lambda d: d.day)
-    _verify(model, scores, entities, days)
     published: list[PublishedDay] = []
-    for wanted, rows, batches in _batches(model, scores, days, as_of):
-        described = entities.filter(wanted).collect().sort(KEY)
-        published += postgres.predictions.publish_batches(settings, project, model, batches, rows, described, mode)
+    with TemporaryDirectory(prefix="nightly-publish-") as folder:
+        for chunk in _verify(model, scores, entities, sorted(days, key=lambda d: d.day), Path(folder)):
+            batches = [_batch(model, found, as_of[found.scored.day]) for found in chunk.found]
+            published += postgres.predictions.publish_batches(
+                settings, project, model, batches, chunk.scores, chunk.entities, mode
+            )
     for state, count in Counter(day.state for day in published).items():
         log.info("%s: %d days %s", model.name, count, state)
     for day in published:
@@ -170,22 +175,10 @@ def store_unpublished(
     tables, days = Tables(settings), sorted(days, key=lambda d: d.day)
     scores = _scores(model, tables, interval, days, data_view)
     _agree(project, model, tables, scores, days, prepared_days, data_view)
-    scores = with_horizon(schemas.with_prediction_columns(scores))
-    _verify(model, scores, scores.select(KEY), days)
-    as_of = {day: prepared.as_of for day, prepared in prepared_days.items()}
-    for _, rows, batches in _batches(model, scores, days, as_of):
-        postgres.predictions.store_batches(settings, model, batches, rows)
-
-
-def _batches(
-    model: Model, scores: pl.LazyFrame, days: Sequence[ScoredDay], as_of: Mapping[date, datetime]
-) -> Iterator[tuple[pl.Expr, pl.DataFrame, list[Batch]]]:
-    """Yield for each chunk of days which rows are of it, its scores sorted by KEY, and its batches."""
-    for chunk in _chunks(days):
-        wanted = pl.col("day").is_between(chunk[0].day, chunk[-1].day)
-        rows = scores.filter(wanted).collect().sort(KEY)
-        of_day = {day: part for (day,), part in rows.partition_by("day", as_dict=True).items()}
-        yield wanted, rows, [_batch(model, d, of_day.get(d.day, rows.clear()), as_of[d.day]) for d in chunk]
+    with TemporaryDirectory(prefix="nightly-publish-") as folder:
+        for chunk in _verify(model, scores, None, days, Path(folder)):
+            batches = [_batch(model, found, prepared_days[found.scored.day].as_of) for found in chunk.found]
+            postgres.predictions.store_batches(settings, model, batches, chunk.scores)
 
 
 def batch_id(model: str, day: date, model_version: int, digest: str) -> str:
@@ -193,17 +186,112 @@ def batch_id(model: str, day: date, model_version: int, digest: str) -> str:
     return str(uuid.uuid5(BATCHES, f"{model}/{day}/{model_version}/{digest}"))
 
 
-def _batch(model: Model, scored: ScoredDay, rows: pl.DataFrame, as_of: datetime) -> Batch:
-    digest = batch_digest(rows)
+def _batch(model: Model, found: "_FoundDay", as_of: datetime) -> Batch:
+    scored, digest = found.scored, found.digest.hexdigest()
     return Batch(
         batch_id=batch_id(model.name, scored.day, scored.model_version, digest),
         day=scored.day,
         model_version=scored.model_version,
-        rows=rows.height,
+        rows=found.rows,
         digest=digest,
         as_of=as_of,
         horizon_days=scored.horizon_days,
+        repeats_entities=found.repeats_entities,
     )
+
+
+@dataclass
+class _FoundDay:
+    """What was found of an expected day, block by block."""
+
+    scored: ScoredDay
+    rows: int = 0
+    entities: int = 0
+    ahead: int = 0
+    finite: int = 0
+    described: int = 0
+    versions: set[int] = field(default_factory=set)
+    predicted: set[str] = field(default_factory=set)
+    repeats_entities: bool = False
+
+    def __post_init__(self) -> None:
+        self.digest = begin_batch_digest(self.scored.rows)
+
+    def add(self, rows: pl.DataFrame, keys: pl.DataFrame | None) -> None:
+        """Add a block of the day: its scores, and the keys of its entities, both sorted by KEY."""
+        self.rows += rows.height
+        counted = rows.select(
+            is_first().sum().alias("entities"),
+            pl.col(HORIZON).max().alias("ahead"),
+            pl.all_horizontal(pl.col(*EVERY_PREDICTION).is_finite()).sum().alias("finite"),  # null: not counted
+        ).row(0, named=True)
+        self.entities += counted["entities"]
+        self.ahead = max(self.ahead, counted["ahead"] or 0)
+        self.finite += counted["finite"]
+        self.versions |= {*rows["model_version"].unique()}
+        self.predicted |= {name for name in STORED_PREDICTION if rows[name].null_count() < rows.height}
+        if keys is None:
+            self.described += rows.height
+        elif rows.select(KEY).equals(keys):
+            self.described += rows["entity_id"].count()
+            self.repeats_entities |= counted["entities"] < rows.height
+        else:
+            unique = keys.unique(KEY)
+            self.described += rows.join(unique, on=KEY, how="semi").height
+            self.repeats_entities |= unique.height < keys.height
+        self.digest.add(rows)
+
+    def wrong(self) -> Iterator[str]:
+        """Yield what is wrong. The sentences contain days and counts, but no values."""
+        d = self.scored
+        if self.rows != d.rows:
+            yield f"{d.day}: {self.rows} scores, expected {d.rows}"
+        if self.entities != self.rows:
+            yield f"{d.day}: {self.rows} scores of {self.entities} entities; one row for each is needed"
+        if self.ahead > d.horizon_days:
+            yield f"{d.day}: scores of horizon {self.ahead}, but the version predicts {d.horizon_days} days"
+        if bad := self.rows - self.finite:
+            yield f"{d.day}: {bad} of {self.rows} rows have a score or prediction that is null, NaN or infinite"
+        if self.rows and self.versions != {d.model_version}:
+            yield f"{d.day}: scores of version {sorted(self.versions)}, expected version {d.model_version}"
+        if undescribed := self.rows - self.described:
+            yield f"{d.day}: {undescribed} of {self.rows} scored entities are not in the feed of entities"
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Whole days that are stored in one transaction, with blocks of their rows: see `key_blocks`."""
+
+    found: Sequence[_FoundDay]
+    of_scores: Sequence[pl.LazyFrame]
+    of_entities: Sequence[pl.LazyFrame] | None
+
+    def scores(self, days: Collection[date]) -> Iterator[pl.DataFrame]:
+        """Yield the scores of these days, without columns that have no value."""
+        names = [*KEY, *(name for name in STORED_PREDICTION if any(name in found.predicted for found in self.found))]
+        return read_blocks(block.filter(pl.col("day").is_in([*days])).select(names) for block in self.of_scores)
+
+    def entities(self, days: Collection[date]) -> Iterator[pl.DataFrame]:
+        """Yield the entities of these days."""
+        return read_blocks(block.filter(pl.col("day").is_in([*days])) for block in self.of_entities or ())
+
+    def examine(self) -> None:
+        """Read all rows, and count and digest them."""
+        days = {found.scored.day: found for found in self.found}
+        nothing = pl.LazyFrame(schema={"day": pl.Date, HORIZON: pl.Int32, "entity_id": pl.String})
+        keys = [block.select(KEY) for block in self.of_entities or [nothing] * len(self.of_scores)]
+        for rows, described in zip(read_blocks(self.of_scores), read_blocks(keys), strict=True):
+            of_day = _by_day(described)
+            for day, part in _by_day(rows).items():
+                entities = None if self.of_entities is None else of_day.get(day, described.clear())
+                days[day].add(part, entities)
+
+
+def _by_day(rows: pl.DataFrame) -> dict[date, pl.DataFrame]:
+    """Return the rows of each day that has any, in their order."""
+    if rows["day"].min() == rows["day"].max():
+        return {rows["day"][0]: rows} if rows.height else {}
+    return {day: part for (day,), part in rows.partition_by("day", as_dict=True).items()}
 
 
 def _chunks(days: Sequence[ScoredDay]) -> Iterator[list[ScoredDay]]:
@@ -217,48 +305,38 @@ def _chunks(days: Sequence[ScoredDay]) -> Iterator[list[ScoredDay]]:
     yield chunk
 
 
-def _verify(model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame, days: Sequence[ScoredDay]) -> None:
-    """Check all rows before the first is written. The message contains days and counts, but no values."""
+def _verify(
+    model: Model, scores: pl.LazyFrame, entities: pl.LazyFrame | None, days: Sequence[ScoredDay], folder: Path
+) -> list[_Chunk]:
+    """Check all rows before the first is written, and return them in chunks of whole days.
+
+    The folder is for the blocks of large days, for as long as the chunks are used.
+    """
     if len({d.day for d in days}) < len(days):
         raise DataError(f"{model.name}: a day is to be published twice: {', '.join(str(d.day) for d in days)}")
-    counted = {
-        row["day"]: row
-        for row in scores
-        .group_by("day")
-        .agg(
-            rows=pl.len(),
-            entities=pl.struct(HORIZON, "entity_id").filter(pl.col("entity_id").is_not_null()).n_unique(),
-            ahead=(pl.col(HORIZON).max()),
-            finite=pl.all_horizontal(pl.col(*EVERY_PREDICTION).is_finite()).sum(),  # null: not counted
-            versions=pl.col("model_version").unique().sort(),
-        )
-        .collect()
-        .iter_rows(named=True)
-    }
-    described = dict(
-        scores.join(entities.unique(KEY), on=KEY, how="semi")
-        .group_by("day").len().collect().iter_rows()
-    )  # fmt: skip
-    unexpected = sorted(counted.keys() - {d.day for d in days})
+    scores = with_horizon(schemas.with_prediction_columns(scores)).select(*KEY, "model_version", *STORED_PREDICTION)
+    entities = None if entities is None else with_horizon(entities)
+    if sum(d.rows for d in days) <= CHUNK_ROWS:  # then they are read once, and held
+        scores = scores.collect().lazy()
+        entities = None if entities is None else entities.collect().lazy()
+    there = scores.select(pl.col("day").unique()).collect()["day"]
+    unexpected = sorted({*there} - {d.day for d in days})
     wrong = [f"{day}: there are scores, but this day is not to be published" for day in unexpected]
-    for d in days:
-        none = {"rows": 0, "entities": 0, "ahead": 0, "finite": 0, "versions": [d.model_version]}
-        found = counted.get(d.day, none)
-        rows, undescribed = found["rows"], found["rows"] - described.get(d.day, 0)
-        if rows != d.rows:
-            wrong.append(f"{d.day}: {rows} scores, expected {d.rows}")
-        if found["entities"] != rows:
-            wrong.append(f"{d.day}: {rows} scores of {found['entities']} entities; one row for each is needed")
-        if found["ahead"] > d.horizon_days:
-            wrong.append(f"{d.day}: scores of horizon {found['ahead']}, but the version predicts {d.horizon_days} days")
-        if bad := rows - found["finite"]:
-            wrong.append(f"{d.day}: {bad} of {rows} rows have a score or prediction that is null, NaN or infinite")
-        if found["versions"] != [d.model_version]:
-            wrong.append(f"{d.day}: scores of version {found['versions']}, expected version {d.model_version}")
-        if undescribed:
-            wrong.append(f"{d.day}: {undescribed} of {rows} scored entities are not in the feed of entities")
+    chunks = []
+    for of_chunk in _chunks(days):
+        of_days = pl.col("day").is_in([d.day for d in of_chunk])
+        blocks = [None if each is None else [each.filter(of_days)] for each in (scores, entities)]
+        if (count := sum(d.rows for d in of_chunk)) > BLOCK_ROWS:
+            limits = find_limits(scores.filter(of_days), count, BLOCK_ROWS)
+            place = folder / str(of_chunk[0].day)
+            blocks = [each and split(each[0], limits, place / str(n)) for n, each in enumerate(blocks)]
+        chunk = _Chunk([_FoundDay(d) for d in of_chunk], blocks[0] or [], blocks[1])
+        chunk.examine()
+        wrong += [sentence for found in chunk.found for sentence in found.wrong()]
+        chunks.append(chunk)
     if wrong:
         _refuse(model, wrong)
+    return chunks
 
 
 def _agree(
@@ -274,9 +352,11 @@ def _agree(
     found = {
         day: (moments, read)
         for day, moments, read in scores
+        .select("day", "as_of", "features_version")
+        .unique()
+        .collect(engine="streaming")
         .group_by("day")
         .agg(pl.col("as_of").unique(), pl.col("features_version").unique())
-        .collect()
         .iter_rows()
     }
     wrong = []

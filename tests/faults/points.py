@@ -36,8 +36,8 @@ POINTS = {
     "promote, row not committed": Point("promote", "include.io.postgres.promotions:PromotionHistory.add", "after"),
     "promote, alias not moved": Point("promote", "include.steps.promote:sync_alias", "before"),
     "score, not counted": Point("score", "include.steps.score:_reconcile", "before"),
-    # the third table staged is that of the pointers; batch and rows are stored in the open transaction
-    "publish, rows copied": Point("publish", "include.io.postgres.connection:stage", "before", call=3),
+    # batch and rows are stored in the open transaction, but no pointer has moved
+    "publish, rows copied": Point("publish", "include.io.postgres.predictions:_decide", "before"),
     "publish, committed": Point("publish", "include.io.postgres.predictions:publish_batches", "after"),
     "outcomes, rows replaced": Point("outcomes", "include.io.postgres.outcomes:replace_outcomes", "after"),
     "monitor, performance written": Point("monitor", "include.io.postgres.freshness:record_freshness", "before"),

@@ -306,6 +306,43 @@ def test_many_days_are_published_in_transactions_of_whole_days(
     assert len({transaction for _, transaction in transactions}) == 3
 
 
+def test_a_large_day_is_published_in_blocks_as_the_same_batch(
+    put: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = DAY + timedelta(days=1)
+    scores = frame(DAY, other, rows=90)
+    whole = put(scores)
+    monkeypatch.setattr(step, "CHUNK_ROWS", 9)
+    monkeypatch.setattr(step, "BLOCK_ROWS", 20)
+    assert [(d.state, d.batch_id) for d in put(scores)] == [("unchanged", d.batch_id) for d in whole]
+    assert [d.state for d in put(scores.with_columns(score=pl.col("score") / 2))] == ["published", "published"]
+    assert seen(settings) == content(scores.with_columns(score=pl.col("score") / 2))
+    assert counts(settings)["batches"] == 4
+
+    bad = scores.with_columns(score=pl.when(pl.col("entity_id").str.starts_with("UA-77")).then(None).otherwise("score"))
+    with pytest.raises(DataError, match=r"2013-03-01: 1 of 90 rows .* null"):
+        put(bad)
+    assert counts(settings)["batches"] == 4
+
+
+def test_entities_of_new_days_and_of_days_that_are_there_are_written_together(put: Any, settings: Settings) -> None:
+    put(frame(DAY))
+    both = frame(DAY, DAY + timedelta(days=1), rows=5, shift=0.01)
+    put(both, entities=entities_of(both, "DL"))
+    found = rows(settings, "SELECT day, company, count(*) FROM ferries_entities GROUP BY 1, 2 ORDER BY 1")
+    assert found == [(DAY, "DL", 5), (DAY + timedelta(days=1), "DL", 5)]
+
+
+def test_an_entity_that_the_feed_has_twice_is_refused_unless_nothing_is_corrected(put: Any, settings: Settings) -> None:
+    scores = frame(DAY)
+    twice = pl.concat([entities_of(scores), entities_of(scores, "DL").head(1)])
+    with pytest.raises(Exception, match="a second time"):
+        put(scores, entities=twice)
+    assert set(counts(settings).values()) == {0}
+    assert [d.state for d in put(scores, entities=twice, mode="missing")] == ["published"]
+    assert counts(settings)["entities_ferries"] == 4
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 GOOD = frame(DAY, DAY + timedelta(days=1))

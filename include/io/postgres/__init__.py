@@ -1,8 +1,8 @@
 """Read and write the shared PostgreSQL database, so that no row is doubled, half written or replaced by an older one.
 
 `include/steps` decides what the rows contain. `schema` describes the tables; the statements are SQLAlchemy
-expressions over them. Small reads and writes go through psycopg2, bulk ones as Arrow through ADBC: `COPY` into a
-temporary table, then statements over it.
+expressions over them. Small reads and writes go through psycopg2, bulk ones as Arrow through ADBC: `COPY` into the
+table itself where all rows are new, else into a temporary table, then statements over it.
 
 Two writers of the same thing wait for each other on a row of the table `locks`, held to the end of the transaction:
 `promote <model>`, `publish <model>`, then `entities <project>` (always in this order), `outcomes <project>`,

@@ -1,13 +1,15 @@
 """Connections to the shared database, transactions and locks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import adbc_driver_manager.dbapi
 import adbc_driver_postgresql.dbapi
 import polars as pl
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -33,6 +35,9 @@ NOT_MIGRATED = ("42P01", "42703")
 
 LOCK_TIMEOUT = "55P03"
 """The SQLSTATE of a wait for a lock that took too long."""
+
+COPY_ROWS = 50_000
+"""The rows that ADBC encodes at once."""
 
 LOCK_TIMEOUT_SECONDS = 15 * 60
 """The longest wait for a lock. Our own writers hold none for longer."""
@@ -197,6 +202,25 @@ def stage(cursor: adbc_driver_manager.dbapi.Cursor, table: sa.Table, rows: pl.Da
     cursor.execute(str(sa.schema.CreateTable(table).compile(dialect=ADBC_DIALECT)))
     if rows is not None and rows.height:
         cursor.adbc_ingest(table.name, rows.to_arrow(), mode="append", temporary=True)
+
+
+def copy(
+    cursor: adbc_driver_manager.dbapi.Cursor, table: str, blocks: Iterable[pl.DataFrame], *, temporary: bool = False
+) -> None:
+    """COPY blocks of rows into a table, in one statement that holds one block in memory at a time.
+
+    Args:
+        cursor: the cursor of the transaction.
+        table: the name of the table.
+        blocks: frames with the same columns; columns of the table that they lack get their defaults.
+        temporary: whether the table is a temporary one.
+    """
+    coming = iter(blocks)
+    if (first := next(coming, None)) is None:
+        return
+    schema = first.to_arrow().schema
+    batches = (batch for rows in chain([first], coming) for batch in rows.to_arrow().cast(schema).to_batches(COPY_ROWS))
+    cursor.adbc_ingest(table, pa.RecordBatchReader.from_batches(schema, batches), mode="append", temporary=temporary)
 
 
 def frame_of(table: sa.Table, records: Sequence[Any]) -> pl.DataFrame:

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Protocol
 
 import adbc_driver_manager.dbapi
 import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.dml import ReturningInsert
 
 from include.config.loading import load_project
 from include.config.model import Model
@@ -25,6 +28,7 @@ from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.actions import put_actions, through, through_adbc
 from include.io.postgres.connection import (
+    copy,
     engine,
     execute,
     frame_of,
@@ -40,39 +44,97 @@ from include.io.postgres.promotions import ChampionShift, rolled_back_from, sele
 from include.io.postgres.readers_news import put_news
 from include.io.postgres.schema import batches, models, predictions, publications, published
 
+KEPT_BYTES = 1 << 26  # of a column, in memory
+READ_BYTES = 1 << 20
 
-def rows_digest(rows: pl.DataFrame, *columns: str) -> str:
-    """Return the SHA-256 of one day's rows.
+
+class RowsDigest:
+    """The SHA-256 of one day's rows, which come in blocks in the order of horizon, if there is one, and `entity_id`.
 
     It covers the number of rows, their `entity_id`s, then each column as little-endian float64 (null as NaN), or its
-    text, all in the order of horizon, if there is one, and `entity_id`. It is the same for Arrow data to be written and
-    for rows that are read back.
+    text. It is the same for Arrow data to be written and for rows that are read back, and however they are cut into
+    blocks. A column follows the one before it, so columns are kept to the end: in memory if they are small, else in
+    temporary files.
     """
-    rows = rows.sort([name for name in (HORIZON, "entity_id") if name in rows.columns])
-    digest = hashlib.sha256(rows.height.to_bytes(8, "little"))
-    digest.update("\0".join(rows["entity_id"]).encode())  # PostgreSQL's text cannot hold the separator
-    for column in columns:
-        if rows.schema[column] == pl.String:
-            digest.update(json.dumps(rows[column].to_list()).encode())
-        else:
-            digest.update(rows[column].to_numpy().astype("<f8").tobytes())
+
+    def __init__(self, rows: int, columns: Sequence[str], always: Collection[str]) -> None:
+        """Begin.
+
+        Args:
+            rows: the number of rows of all blocks together.
+            columns: the columns, in order. One without a value does not count, nor do horizons if all are 0.
+            always: those that count anyway.
+        """
+        self._columns, self._always = columns, always
+        self._kept: dict[str, IO[bytes]] = {}
+        self._texts: set[str] = set()
+        self._seen = 0
+        self._digest = hashlib.sha256(rows.to_bytes(8, "little"))
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Add a block."""
+        if rows.height:
+            ids = rows["entity_id"].str.join("\0").item() or ""  # PostgreSQL's text cannot hold the separator
+            self._digest.update(("\0" + ids if self._seen else ids).encode())
+        for name in self._columns:
+            if name in self._kept or name in self._always or _counts(rows, name):
+                self._keep(name, rows[name])
+        self._seen += rows.height
+
+    def _keep(self, name: str, values: pl.Series) -> None:
+        if name not in self._kept:
+            self._kept[name] = SpooledTemporaryFile(KEPT_BYTES)  # noqa: SIM115 (closed with the digest)
+            if values.dtype == pl.String:
+                self._texts.add(name)
+            if self._seen:  # blocks in which it did not count
+                absent = 0 if name == HORIZON else None
+                self._keep(name, pl.repeat(absent, self._seen, dtype=values.dtype, eager=True))
+        file = self._kept[name]
+        if name not in self._texts:
+            file.write(values.to_numpy().astype("<f8").data)
+        elif values.len():
+            # PostgreSQL keeps neither the order of keys nor how a number was written.
+            texts = values.map_elements(_canonical, pl.String) if name in OF_JSON else values
+            file.write(((", " if file.tell() else "") + json.dumps(texts.to_list())[1:-1]).encode())
+
+    def hexdigest(self) -> str:
+        """Return the digest of the blocks. No block can be added after it."""
+        for name in self._columns:
+            if name in self._kept:
+                with self._kept.pop(name) as file:
+                    file.seek(0)
+                    self._digest.update(b"[" if name in self._texts else b"")
+                    while part := file.read(READ_BYTES):
+                        self._digest.update(part)
+                    self._digest.update(b"]" if name in self._texts else b"")
+        return self._digest.hexdigest()
+
+
+def rows_digest(rows: pl.DataFrame, *columns: str) -> str:
+    """Return the digest of one day's rows, in any order, with these columns: see `RowsDigest`."""
+    digest = RowsDigest(rows.height, columns, always=columns)
+    digest.add(rows.sort([name for name in (HORIZON, "entity_id") if name in rows.columns]))
     return digest.hexdigest()
 
 
+def begin_batch_digest(rows: int) -> RowsDigest:
+    """Return the digest of a prediction batch of so many rows, before the first block."""
+    return RowsDigest(rows, [HORIZON, *STORED_PREDICTION], always=EVERY_PREDICTION)
+
+
 def batch_digest(rows: pl.DataFrame) -> str:
-    """Return the digest of a prediction batch: see `rows_digest`. Columns that the problem type lacks do not count.
+    """Return the digest of a prediction batch, whose rows may be in any order: see `RowsDigest`.
 
-    Nor do horizons, if all are 0.
+    Columns that the problem type lacks do not count. Nor do horizons, if all are 0.
     """
-    used = [name for name in STORED_PREDICTION if name in EVERY_PREDICTION or _has_values(rows, name)]
-    if HORIZON in rows.columns and (rows[HORIZON] > 0).any():
-        used = [HORIZON, *used]
-    # PostgreSQL keeps neither the order of keys nor how a number was written.
-    rows = rows.with_columns(pl.col(name).map_elements(_canonical, pl.String) for name in OF_JSON if name in used)
-    return rows_digest(rows, *used)
+    digest = begin_batch_digest(rows.height)
+    digest.add(rows.sort([name for name in (HORIZON, "entity_id") if name in rows.columns]))
+    return digest.hexdigest()
 
 
-def _has_values(rows: pl.DataFrame, name: str) -> bool:
+def _counts(rows: pl.DataFrame, name: str) -> bool:
+    if name == HORIZON:
+        return name in rows.columns and bool((rows[name] > 0).any())
     return name in rows.columns and rows[name].null_count() < rows.height
 
 
@@ -91,6 +153,7 @@ class Batch:
     digest: str
     as_of: datetime
     horizon_days: int = 0
+    repeats_entities: bool = False  # whether its day has an entity twice
 
 
 _STAGED_BATCHES = temporary_table(
@@ -103,16 +166,6 @@ _STAGED_BATCHES = temporary_table(
     sa.Column("as_of", schema.MOMENT),
     sa.Column("horizon_days", schema.INTEGER),
 )
-_STAGED_PREDICTIONS = temporary_table(
-    "staged_predictions",
-    sa.Column("day", schema.DATE),
-    sa.Column("horizon", schema.INTEGER),
-    sa.Column("entity_id", schema.TEXT),
-    *(
-        sa.Column(name, schema.TEXT if kind == pl.String() else schema.DOUBLE)
-        for name, kind in STORED_PREDICTION.items()
-    ),
-)
 _DECIDED = temporary_table(
     "decided",
     sa.Column("day", schema.DATE),
@@ -123,13 +176,20 @@ _DECIDED = temporary_table(
 _STAGED_ID = sa.cast(_STAGED_BATCHES.c.batch_id, schema.UUID)
 
 
+class Blocks(Protocol):
+    """Rows of one transaction, in blocks in the order of KEY. They can be read more than once."""
+
+    def __call__(self, days: Collection[date]) -> Iterator[pl.DataFrame]:
+        """Yield the rows of these days."""
+
+
 def publish_batches(
     settings: Settings,
     project: Project,
     model: Model,
     new: Sequence[Batch],
-    scores: pl.DataFrame,
-    entities: pl.DataFrame,
+    scores: Blocks,
+    entities: Blocks,
     mode: PublishMode,
 ) -> list[PublishedDay]:
     """Store batches and move the pointers of their days in one transaction: readers see all of it or nothing.
@@ -141,9 +201,9 @@ def publish_batches(
         project: the model's project.
         model: the model that predicted.
         new: the batches, at most one for each day.
-        scores: KEY (day, horizon, entity_id) and all columns of predictions. Sorted by KEY, the indexes are filled in
-            order, which is faster.
-        entities: KEY and the public columns.
+        scores: KEY (day, horizon, entity_id) and the columns of predictions that have values. In the order of KEY, the
+            indexes are filled in order, which is faster.
+        entities: KEY and the public columns, with each key once or more.
         mode: `replace`, or `missing` to keep pointers and entities that exist.
 
     Returns:
@@ -159,7 +219,7 @@ def publish_batches(
         execute(cursor, _decide(model.name, mode))
         _refuse_rolled_back(cursor, model.name)
         execute(cursor, _move_pointers(model.name, mode, settings.run_id))
-        _write_entities(cursor, project, entities, mode)
+        _write_entities(cursor, project, new, entities, mode)
         execute(cursor, _select_decided())
         days = [
             PublishedDay(day=day, batch_id=batch_id, state=state, rows=rows, differing=differing)
@@ -170,27 +230,41 @@ def publish_batches(
         return days
 
 
-def store_batches(settings: Settings, model: Model, new: Sequence[Batch], scores: pl.DataFrame) -> None:
+def store_batches(settings: Settings, model: Model, new: Sequence[Batch], scores: Blocks) -> None:
     """Store batches that no pointer names, so that readers do not see them. Those that are stored stay as they are.
 
     Args:
         settings: the database and the id of this run.
         model: the model that predicted.
         new: the batches, at most one for each day.
-        scores: KEY (day, horizon, entity_id) and all columns of predictions, sorted by KEY.
+        scores: KEY (day, horizon, entity_id) and the columns of predictions that have values.
     """
     with transaction(settings) as cursor:
         _store(cursor, settings, model, new, scores)
 
 
-def _store(cursor: Any, settings: Settings, model: Model, new: Sequence[Batch], scores: pl.DataFrame) -> None:
-    """Stage batches, take the lock for publishing, and store those that are new."""
-    # Before the lock, since it can be slow.
+def _store(cursor: Any, settings: Settings, model: Model, new: Sequence[Batch], scores: Blocks) -> None:
+    """Take the lock for publishing, and store the batches that are new, with their rows."""
     stage(cursor, _STAGED_BATCHES, frame_of(_STAGED_BATCHES, new))
-    stage(cursor, _STAGED_PREDICTIONS, scores.select(*KEY, *STORED_PREDICTION))
     lock_in(cursor, f"publish {model.name}")
     execute(cursor, _declare(model))
     execute(cursor, _store_batches(model.name, settings.run_id))
+    made = {day for (day,) in cursor.fetchall()}
+    ids = pl.DataFrame(
+        [(batch.day, uuid.UUID(batch.batch_id).bytes) for batch in new],
+        schema={"day": pl.Date, "batch_id": pl.Binary},  # as COPY takes a uuid: ADBC has no type for it
+        orient="row",
+    )
+    if made:
+        copy(cursor, predictions.name, (_to_copy(rows, model, ids) for rows in scores(made)))
+
+
+def _to_copy(rows: pl.DataFrame, model: Model, ids: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of predictions as COPY takes them: jsonb is text after the number of its format."""
+    names = [name for name in STORED_PREDICTION if name in rows.columns]
+    as_jsonb = [pl.concat_str(pl.lit("\1"), pl.col(name)).alias(name) for name in OF_JSON if name in names]
+    rows = rows.with_columns(as_jsonb).join(ids, on="day", maintain_order="left")
+    return rows.select("batch_id", pl.lit(model.name).alias("model"), *KEY, *names)
 
 
 def _declare(model: Model) -> sa.Insert:
@@ -205,8 +279,8 @@ def _declare(model: Model) -> sa.Insert:
     )
 
 
-def _store_batches(model: str, run_id: str) -> sa.Insert:
-    """Store the staged batches that are not stored yet, with their predictions."""
+def _store_batches(model: str, run_id: str) -> ReturningInsert[tuple[date]]:
+    """Store the staged batches that are not stored yet, and return their days."""
     staged = _STAGED_BATCHES.c
     columns = {
         "batch_id": _STAGED_ID,
@@ -214,24 +288,13 @@ def _store_batches(model: str, run_id: str) -> sa.Insert:
         **{name: staged[name] for name in ("day", "model_version", "rows", "digest", "as_of", "horizon_days")},
         "run_id": sa.literal(run_id, schema.TEXT),
     }
-    made = (
+    return (
         postgresql
         .insert(batches)
         .from_select(list(columns), sa.select(*columns.values()).order_by(staged.day))
         .on_conflict_do_nothing(index_elements=["batch_id"])
-        .returning(batches.c.batch_id, batches.c.model, batches.c.day)
-        .cte("made")
+        .returning(batches.c.day)
     )
-    rows = _STAGED_PREDICTIONS.c
-    selecting = sa.select(
-        made.c.batch_id,
-        made.c.model,
-        made.c.day,
-        rows.horizon,
-        rows.entity_id,
-        *(sa.cast(rows[name], predictions.c[name].type) for name in STORED_PREDICTION),
-    ).select_from(_STAGED_PREDICTIONS.join(made, made.c.day == rows.day))
-    return sa.insert(predictions).from_select(["batch_id", "model", *KEY, *STORED_PREDICTION], selecting)
 
 
 def _decide(model: str, mode: PublishMode) -> sa.Insert:
@@ -329,30 +392,48 @@ def _select_decided() -> sa.Select[Any]:
 
 
 def _write_entities(
-    cursor: adbc_driver_manager.dbapi.Cursor, project: Project, entities: pl.DataFrame, mode: PublishMode
+    cursor: adbc_driver_manager.dbapi.Cursor,
+    project: Project,
+    new: Sequence[Batch],
+    entities: Blocks,
+    mode: PublishMode,
 ) -> None:
     """Add and correct entities. None is removed: a batch of another model may be about it."""
     types = entity_tables.column_types(project)
-    staged_table = temporary_table("staged_entities", *(sa.Column(name, kind) for name, kind in types.items()))
-    stage(cursor, staged_table, entities.select(list(types)))
-    lock_in(cursor, f"entities {project.name}")
-
-    corrected = project.entity.public if mode == "replace" else ()
     table = schema.entities(project.name, *project.entity.public)
+    lock_in(cursor, f"entities {project.name}")
+    # Nobody can change these days before the end of the transaction.
+    execute(cursor, _select_days_with(table))
+    there = {day for (day,) in cursor.fetchall()} | {batch.day for batch in new if batch.repeats_entities}
+    if empty := {batch.day for batch in new} - there:
+        copy(cursor, table.name, (rows.select(list(types)) for rows in entities(empty)))
+    if there:
+        staged = temporary_table("staged_entities", *(sa.Column(name, kind) for name, kind in types.items()))
+        stage(cursor, staged)
+        copy(cursor, staged.name, (rows.select(list(types)) for rows in entities(there)), temporary=True)
+        execute(cursor, _merge(table, staged, project.entity.public if mode == "replace" else ()))
+
+
+def _select_days_with(table: sa.Table) -> sa.Select[tuple[date]]:
+    """Select the days of the staged batches that have rows in a table of entities."""
+    of_day: sa.Select[Any] = sa.select(sa.literal_column("1")).where(table.c.day == _STAGED_BATCHES.c.day)
+    return sa.select(_STAGED_BATCHES.c.day).where(of_day.exists())
+
+
+def _merge(table: sa.Table, staged_table: sa.Table, corrected: Sequence[str]) -> sa.Insert:
+    """Add the staged entities that are missing, and correct these columns of the others."""
     stored, staged = table.c, staged_table.c
     both = staged_table.outerjoin(table, sa.and_(*(stored[name] == staged[name] for name in KEY)))
     # Unchanged rows are left out: ON CONFLICT would lock, and so write, each of them.
     changed = [stored.day.is_(None), *(stored[name].is_distinct_from(staged[name]) for name in corrected)]
     inserting = postgresql.insert(table).from_select(
-        list(types), sa.select(*staged).select_from(both).where(sa.or_(*changed))
+        [column.name for column in staged], sa.select(*staged).select_from(both).where(sa.or_(*changed))
     )
     if corrected:
-        inserting = inserting.on_conflict_do_update(
+        return inserting.on_conflict_do_update(
             index_elements=[*KEY], set_={name: inserting.excluded[name] for name in corrected}
         )
-    else:
-        inserting = inserting.on_conflict_do_nothing(index_elements=[*KEY])
-    execute(cursor, inserting)
+    return inserting.on_conflict_do_nothing(index_elements=[*KEY])
 
 
 def unpublish(
