@@ -195,10 +195,7 @@ class Tables:
             else:
                 wanted = rows
             schema = Schema.from_arrow(wanted.clear().to_arrow().schema)
-            if outside := wanted.filter(~scope.expr().fill_null(False)).height:
-                raise DataError(
-                    f"table {self.uri(table)}: {outside} rows are outside of what they replace, {scope.sql()}"
-                )
+            self._require_inside(table, wanted, scope)
             current = current or self.open_or_create(table, schema, ["day"])
             grows = _refuse_drift(self.uri(table), current.schema(), schema, may_grow=may_grow)
             write_deltalake(
@@ -211,6 +208,62 @@ class Tables:
             )
             # the handle has the version that this commit made, even if another commit has followed
             return current.version(), wanted.height
+
+        return self.commit(table, scope.interval, write)
+
+    def replace_blocks(
+        self,
+        table: str,
+        blocks: Callable[[], Iterator[pl.DataFrame]],
+        columns: Mapping[str, pl.DataType],
+        scope: Scope,
+    ) -> TableRef:
+        """Replace the rows in `scope`, in one commit, by those of blocks, of which few are in memory at a time.
+
+        If there is no table, one is created. Rows keep their order, which must follow from their content.
+
+        Args:
+            table: the name of the table.
+            blocks: makes the blocks, again if another writer committed first.
+            columns: of each block, and of the table.
+            scope: the part to replace.
+
+        Raises:
+            DataError: columns or types differ from the table's, or rows are outside of the scope.
+        """
+        schema = pl.DataFrame(schema=columns).to_arrow().schema
+        rows = 0
+        wrong: BaseException | None = None
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            nonlocal rows, wrong
+            rows = 0
+            try:
+                for block in blocks():
+                    rows += block.height
+                    self._require_inside(table, block, scope)
+                    yield from block.select(columns.keys()).to_arrow().cast(schema).to_batches()
+            except BaseException as error:
+                wrong = error
+                raise
+
+        def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
+            wanted = Schema.from_arrow(schema)
+            current = current or self.open_or_create(table, wanted, ["day"])
+            _refuse_drift(self.uri(table), current.schema(), wanted, may_grow=False)
+            try:
+                write_deltalake(
+                    current,
+                    pa.RecordBatchReader.from_batches(schema, batches()),
+                    mode="overwrite",
+                    predicate=scope.sql(),
+                    commit_properties=self._properties(table, count, None),
+                )
+            except Exception:
+                if wrong is not None:  # delta-rs would make text of it, which may have a value of a row
+                    raise wrong from None
+                raise
+            return current.version(), rows
 
         return self.commit(table, scope.interval, write)
 
@@ -254,6 +307,10 @@ class Tables:
             return current.version(), sum(pq.read_metadata(file).num_rows for file in files)
 
         return self.commit(table, scope.interval, write)
+
+    def _require_inside(self, table: str, rows: pl.DataFrame, scope: Scope) -> None:
+        if outside := rows.filter(~scope.expr().fill_null(False)).height:
+            raise DataError(f"table {self.uri(table)}: {outside} rows are outside of what they replace, {scope.sql()}")
 
     def refuse_drift(self, table: str, schema: Schema) -> bool:
         """Raise the error that `replace_files` would raise for files of this schema, before they are written.
