@@ -1,7 +1,7 @@
 """`python -m bench.land`: core-seconds and peak memory of `land` on the flights, each with so many times its rows.
 
-The files of some days are made from the example data: each flight comes again under other numbers. Then `land` runs in a
-process of its own, from empty tables, and so does a plain script that reads the same files with pyarrow, hashes the
+The files of some days are made from the example data: each flight comes again under other numbers. Then `land` runs in
+a process of its own, from empty tables, and so does a plain script that reads the same files with pyarrow, hashes the
 identifiers and writes the same columns to Delta tables, without checks, journal or line numbers. `--before` is another
 checkout whose `land` is measured on the same files; the digest of the raw tables says whether they are equal.
 """
@@ -38,7 +38,8 @@ from include.config.loading import load_project
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.steps.land import land
-said = land(load_project("flights"), Interval.model_validate_json(sys.argv[1]), Settings.model_validate_json(os.environ["BENCH_SETTINGS"]))
+settings = Settings.model_validate_json(os.environ["BENCH_SETTINGS"])
+said = land(load_project("flights"), Interval.model_validate_json(sys.argv[1]), settings)
 print(said.rows)
 """
 DIGEST = """
@@ -71,7 +72,8 @@ for feed in ("schedule", "weather", "actuals"):
                 columns = {n: batch[n] for n in batch.schema.names if n != "contact_email"}
                 if "tailnum" in columns:
                     encoded = pc.dictionary_encode(columns["tailnum"])
-                    hashed = [v and hmac.digest(key, v.encode(), "sha256").hex()[:32] for v in encoded.dictionary.to_pylist()]
+                    texts = encoded.dictionary.to_pylist()
+                    hashed = [v and hmac.digest(key, v.encode(), "sha256").hex()[:32] for v in texts]
                     columns["tailnum"] = pa.array(hashed, pa.string()).take(encoded.indices)
                 yield pa.RecordBatch.from_pydict({"day": pa.repeat(day, batch.num_rows), **columns})
     made = batches()

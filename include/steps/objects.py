@@ -111,7 +111,8 @@ def types_as_delivered(feed: Feed, contents: Contents) -> dict[str, str]:
         if column.type == "double" and name not in found and name in contents.records.columns:
             values = contents.records[name].drop_nulls()
             if values.len() >= MIN_VALUES:
-                found[name] = "decimal numbers" if values.str.contains("[.,eE]").any() else "whole numbers"
+                decimal = any(part.str.contains("[.,eE]").any() for part in (values[:MIN_VALUES], values[MIN_VALUES:]))
+                found[name] = "decimal numbers" if decimal else "whole numbers"
     return found
 
 

@@ -25,7 +25,6 @@ class Rows:
         self._blocks: list[pl.DataFrame] = []
         self._rows: list[Sequence[str | None]] = []
         self._lines: list[int] = []
-        self._flush()  # so that a file without rows has columns
 
     def add(self, row: Sequence[str | None], line: int) -> None:
         """Add a row; `line` is where it ends."""
@@ -39,7 +38,8 @@ class Rows:
 
     def add_block(self, values: pl.DataFrame, lines: Any) -> None:
         """Add rows, as columns of text that are named by their place, and the line where each ends (an array)."""
-        self._flush()
+        if self._rows:
+            self._flush()
         self._count += values.height
         self._require_few(self._count // self._block_rows * self._block_rows)
         columns = [self._column(place, name) for name, place in self._places]
@@ -47,7 +47,8 @@ class Rows:
 
     def frame(self) -> pl.DataFrame:
         """Return all rows, with `_row`."""
-        self._flush()
+        if self._rows or not self._blocks:  # a file without rows has columns
+            self._flush()
         self._require_few(self._count)
         return pl.concat(self._blocks)
 
@@ -55,8 +56,6 @@ class Rows:
         return (pl.lit(None, pl.String()) if place is None else pl.col(str(place))).alias(name)
 
     def _flush(self) -> None:
-        if self._blocks and not self._rows:
-            return
         columns = [self._column(place, name) for name, place in self._places]
         if self._empty_is_null:
             columns = [column.replace("", None) for column in columns]

@@ -1,6 +1,7 @@
-"""CSV that is read in blocks is what Python's `csv` reads from it: rows, lines, and the sentence about what is wrong."""
+"""What is read from CSV in blocks is what Python's `csv` reads: rows, lines, and the sentence about what is wrong."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from include.core.errors import UnreadableError
 from include.core.formats import Layout, Limits
 from include.core.formats.csv import Csv
-from include.core.formats.records import Records
+from include.core.formats.records import Block, Records
 
 NAMES = ("id", "on", "value")
 
@@ -30,20 +31,22 @@ def read(written: Csv, content: bytes, cuts: list[int], **limits: Any) -> pl.Dat
 
 def _pieces(content: bytes, cuts: list[int]) -> Iterator[bytes]:
     places = [0, *sorted({cut % (len(content) + 1) for cut in cuts}), len(content)]
-    return (content[a:b] for a, b in zip(places, places[1:], strict=False) if a < b)
+    return (content[a:b] for a, b in pairwise(places) if a < b)
 
 
 class Reader:
     """Counts the blocks that were read without `csv`, or forbids them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.blocks, self.forbidden, self._read = 0, False, Records.read
-        monkeypatch.setattr(Records, "read", lambda records, text: self.read(records, text))
+        self.blocks, self.forbidden = 0, False
 
-    def read(self, records: Records, text: str) -> Any:
-        block = None if self.forbidden else self._read(records, text)
-        self.blocks += block is not None and block.count > 0
-        return block
+        def counted(records: Records, text: str) -> Block | None:
+            block = None if self.forbidden else original(records, text)
+            self.blocks += block is not None and block.count > 0
+            return block
+
+        original = Records.read
+        monkeypatch.setattr(Records, "read", counted)
 
     def both(self, written: Csv, content: bytes, cuts: list[int]) -> list[Any]:
         found = []
@@ -86,7 +89,9 @@ def files(draw: st.DrawFn) -> tuple[Csv, bytes]:
             if quote and (draw(st.booleans()) or set(value) & {between, quote, "\r", "\n"}) and kind != 1:
                 value = f"{quote}{value.replace(quote, 2 * quote)}{quote}"
             values.append(value)
-        lines.append(between.join(values) + (line_end if kind != 2 else draw(st.sampled_from(["\r", "\n", "\r\n", ""]))))
+        lines.append(
+            between.join(values) + (line_end if kind != 2 else draw(st.sampled_from(["\r", "\n", "\r\n", ""])))
+        )
     text = "".join(lines)
     if draw(st.booleans()):
         text = text.removesuffix(line_end)
@@ -96,7 +101,7 @@ def files(draw: st.DrawFn) -> tuple[Csv, bytes]:
     return written, content
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(file=files(), cuts=st.lists(st.integers(0, 400), max_size=6))
 def test_any_file_is_read_as_csv_reads_it(reader: Reader, file: tuple[Csv, bytes], cuts: list[int]) -> None:
     fast, slow = reader.both(*file, cuts)
@@ -106,3 +111,66 @@ def test_any_file_is_read_as_csv_reads_it(reader: Reader, file: tuple[Csv, bytes
         assert fast.schema == slow.schema
     else:
         assert fast == slow
+
+
+CLEAR = {
+    "plain values": b"1,2,3\n4,5,6\n",
+    "no line feed at the end": b"1,2,3\n4,5,6",
+    "carriage returns": b"1,2,3\r\n4,5,6\r\n",
+    "empty values": b',,\n"","",""\n',
+    "quotes within quotes": b'"a""b","""",""""""\n1,2,3\n',
+    "line feeds within quotes": b'1,"a\nb\n",3\n4,"\r\n",6\n7,8,9\n',
+    "characters of many bytes": "ä,€,😀\n1,2,3\n".encode(),
+}
+UNCLEAR = {
+    "a quote in a value": b'1,a"b,3\n',
+    "two quotes in values": b'1,a"b,c"d\n',
+    "text after a quote": b'1,"a"b,3\n',
+    "a quote that does not end": b'1,"a,3\n4,5,6\n',
+    "a lone carriage return": b"1,a\rb,3\n",
+    "two carriage returns": b"1,2,3\r\r\n",
+    "a NUL": b"1,a\0b,3\n",
+    "an empty line": b"1,2,3\n\n",
+    "a short record": b"1,2\n",
+    "a long record": b"1,2,3,4\n",
+    "a mark of UTF-8 where no file begins": "\ufeff1,2,3\n".encode(),
+    "a long line": b"1," + 50 * b"a" + b",3\n",
+}
+HEADER = b"id,on,value\n"
+
+
+@pytest.mark.parametrize("case", CLEAR)
+def test_what_is_clear_is_read_in_a_block(reader: Reader, case: str) -> None:
+    """However it is cut into pieces."""
+    content = HEADER + CLEAR[case]
+    for cuts in ([], [len(HEADER)], [*range(len(content))]):
+        fast, slow = reader.both(Csv(), content, cuts)
+        assert fast.equals(slow)
+    assert reader.blocks >= 3
+
+
+@pytest.mark.parametrize("case", UNCLEAR)
+def test_what_is_not_clear_is_left_to_csv(reader: Reader, case: str) -> None:
+    fast, slow = reader.both(Csv(), HEADER + UNCLEAR[case], [])
+    assert reader.blocks == 0
+    assert fast.equals(slow) if isinstance(slow, pl.DataFrame) else fast == slow
+
+
+def test_after_an_unclear_block_blocks_are_read_again(reader: Reader) -> None:
+    """Only the piece with the odd record costs more, and lines stay right."""
+    pieces = [HEADER, b"1,2,3\n", b'4,"a\nb\n', b'c",6\n', b'7,a"b,9\n', b"1,2,3\n", b"4,5,6\n"]
+    cuts = [sum(map(len, pieces[:n])) for n in range(len(pieces))]
+    fast, slow = reader.both(Csv(), b"".join(pieces), cuts)
+    assert fast.equals(slow)
+    assert fast["_row"].to_list() == [2, 5, 6, 7, 8]
+    assert reader.blocks == 4
+
+
+def test_rows_are_counted_alike_whatever_way_they_are_read(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with too many rows and a record that cannot be read is refused for what comes first."""
+    monkeypatch.setattr("include.core.formats.frames.BLOCK_VALUES", 9)
+    monkeypatch.setattr(Limits, "max_rows", lambda limits, columns: 7)
+    for rows in range(12):
+        for cut in range(0, 80, 7):
+            fast, slow = reader.both(Csv(), HEADER + rows * b"1,2,3\n" + b"1,2\n", [cut])
+            assert fast == slow
