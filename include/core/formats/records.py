@@ -77,12 +77,12 @@ class Records:
         lines = np.arange(1, ends.size + 1)
         if self.quote and self.quote.encode() in data:
             quotes = np.flatnonzero(found == ord(self.quote))
+            if not self._are_clear(found, quotes):
+                return None
             outside = np.searchsorted(quotes, ends) % 2 == 0
             ends, lines = ends[outside], lines[outside]
             if not ends.size:
                 return Block(pl.DataFrame(), lines, 0, 0)
-            if not self._are_clear(found, quotes[: np.searchsorted(quotes, ends[-1])]):
-                return None
         sizes = np.diff(ends, prepend=-1) - 1 - (found[ends - 1] == RETURN)
         if sizes.min() < 1 or sizes.max() > self.most:  # Arrow takes an empty line for a record of empty values
             return None
