@@ -157,11 +157,15 @@ def installation(place: Path, running: Any, name: str) -> Settings:
     """Return the settings of an installation with an empty shared database and no tables."""
     running.psql(f"CREATE DATABASE {name}")
     url = str(running.get_uri()).replace("/postgres?", f"/{name}?")
-    rest = dict.fromkeys(("artifacts", "mlflow_tracking_uri"), "-")
-    settings = Settings(
-        landing=str(place / "landing"), tables=str(place / name / "tables"), journal=str(place / name / "journal"),
-        database_url=url, hash_key="the hash key of the tests, which is long", run_id="bench", **rest,
-    )  # type: ignore[arg-type]  # fmt: skip
+    settings = Settings.model_validate({
+        **dict.fromkeys(("artifacts", "mlflow_tracking_uri"), "-"),
+        "landing": str(place / "landing"),
+        "tables": str(place / name / "tables"),
+        "journal": str(place / name / "journal"),
+        "database_url": url,
+        "hash_key": "the hash key of the tests, which is long",
+        "run_id": "bench",
+    })
     postgres.migrations.migrate(settings, [load_project("flights")])
     return settings
 

@@ -41,7 +41,7 @@ class Taken:
         delivery_id: the id of the delivery.
         sha256: of its content.
         available_from: the moment (UTC) from which it counts.
-        records: all declared columns as text, not protected yet.
+        records: the columns that raw tables have, as text, not protected yet.
         parts: the parts of a set, none of another delivery.
         objects: the objects of a set, its marker and older versions included.
         kept: rows of a set that are in the raw table already, with its columns.

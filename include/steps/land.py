@@ -86,6 +86,7 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
         taken = with_late_rows(project, taken, landed)
         write_raw(project, tables, taken, key)
         total = enter(project, total, taken, [*left, *ties, *alike], settings, now, key)
+        del taken  # before the next ones are read
     refused = [each.refusal for each in total.left if not each.waits]
     refused += [Refusal(**vars(each)) for each in listing.unusable if each.day <= last[each.feed]]
     refused.sort(key=lambda each: each.day, reverse=True)  # only the first ones are named, so tonight's come first

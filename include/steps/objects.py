@@ -91,7 +91,8 @@ def read_object(
     if sidecar:
         check_sidecar(found, feed, sidecar, len(content), digest, records.height)
     _parsed(found, lambda: _check_day(project, found, feed, records))
-    delivery_id, kept = delivery_id_of(found.key, digest, newest, ids), without_erased(feed, records, erased, key)
+    delivery_id = delivery_id_of(found.key, digest, newest, ids)
+    kept = without_erased(feed, records, erased, key).select("_row", *feed.kept)
     dropped = records.height - kept.height
     about: dict[str, Any] = {
         "erased": dropped,

@@ -269,7 +269,7 @@ class SetReader:
     ) -> Taken:
         """Return a set; the rows of its parts stand one after another, so that each `_row` is another."""
         feed = self.project.feeds[found.feed]
-        shape = {"_row": pl.Int64(), **dict.fromkeys(feed.columns, pl.String())}
+        shape = {"_row": pl.Int64(), **dict.fromkeys(feed.kept, pl.String())}
         moved, records, kept = 0, [pl.DataFrame(schema=shape)], []
         in_set = []
         for name in parts.in_order(state):
