@@ -36,7 +36,7 @@ from include.steps.sets import SetReader, changed_slots, without_parts
 log = logging.getLogger(__name__)
 
 CHUNK_FILES = 300  # files read at a time, a quarter of a year of three feeds: this limits the memory of a range run
-CHUNK_BYTES = 128_000_000
+CHUNK_BYTES = 256_000_000
 """How many bytes of rows are kept before they are written: each of many files may be as large as its limit."""
 MAX_NAMED = 50
 """How many refused or held objects the log and the record name: thousands would be megabytes, each night again."""
