@@ -18,7 +18,7 @@ MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
-class Block:
+class RecordBlock:
     """Whole records.
 
     Attributes:
@@ -57,7 +57,7 @@ class Records:
         """Whether Arrow knows this way of writing. It takes the one empty value of a line for a record."""
         return self.width > 1 and self.delimiter.isascii() and (self.quote or "").isascii()
 
-    def read(self, text: str) -> Block | None:
+    def read(self, text: str) -> RecordBlock | None:
         """Read the records that are whole in a text, which begins with one; None if nothing proves what they are.
 
         Args:
@@ -82,7 +82,7 @@ class Records:
             outside = np.searchsorted(quotes, ends) % 2 == 0
             ends, lines = ends[outside], lines[outside]
             if not ends.size:
-                return Block(pl.DataFrame(), lines, 0, 0)
+                return RecordBlock(pl.DataFrame(), lines, 0, 0)
         sizes = np.diff(ends, prepend=-1) - 1 - (found[ends - 1] == RETURN)
         if sizes.min() < 1 or sizes.max() > self.most:  # Arrow takes an empty line for a record of empty values
             return None
@@ -91,7 +91,7 @@ class Records:
         if values is None or values.height != ends.size:
             return None
         characters = len(text) if len(whole) == len(data) else len(whole.decode())
-        return Block(values, lines, int(lines[-1]), characters)
+        return RecordBlock(values, lines, int(lines[-1]), characters)
 
     def _are_clear(self, found: "np.ndarray[Any, Any]", quotes: "np.ndarray[Any, Any]") -> bool:
         """Return whether each quote begins or ends a value, or is one of two that stand for one."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from include.core.errors import UnreadableError
 from include.core.formats import Layout, Limits
 from include.core.formats.csv import Csv
-from include.core.formats.records import Block, Records
+from include.core.formats.records import RecordBlock, Records
 
 NAMES = ("id", "on", "value")
 
@@ -40,7 +40,7 @@ class Reader:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.blocks, self.forbidden = 0, False
 
-        def counted(records: Records, text: str) -> Block | None:
+        def counted(records: Records, text: str) -> RecordBlock | None:
             block = None if self.forbidden else original(records, text)
             self.blocks += block is not None and block.count > 0
             return block
