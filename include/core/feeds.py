@@ -1,6 +1,7 @@
 """The declaration of a project's feeds, its entity and its outcomes."""
 
 import re
+from collections.abc import Iterable
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
@@ -114,6 +115,13 @@ class Column(Config):
         if self.format is None:
             return True
         return len(text) <= MAX_FORMED and re.fullmatch(self.format, text) is not None
+
+    def without_form(self, texts: Iterable[str]) -> list[str]:
+        """Return the texts that do not match the declared format; see `has_form`."""
+        if self.format is None:
+            return []
+        matches = re.compile(self.format).fullmatch
+        return [text for text in texts if len(text) > MAX_FORMED or matches(text) is None]
 
 
 class LateRowsVariant(Config):

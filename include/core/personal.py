@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -129,7 +130,7 @@ _FINGERPRINT = "fingerprint of the hash key"
 
 
 def _keyed(secret: bytes, text: str) -> bytes:
-    return hmac.new(secret, text.encode(), hashlib.sha256).digest()
+    return hmac.digest(secret, text.encode(), hashlib.sha256)
 
 
 def _listed(text: str) -> list[str]:
@@ -157,25 +158,30 @@ def _weakness(key: str) -> str | None:
     return None
 
 
-def protect(feed: Feed, records: pl.DataFrame, key: HashKey) -> pl.DataFrame:
+def protect(feed: Feed, records: pl.DataFrame, key: HashKey, columns: Collection[str] | None = None) -> pl.DataFrame:
     """Hash identifiers, and seal text of public columns that does not have the declared form.
 
     `_malformed` names the identifiers of a row that had a wrong format. Raw tables have no sensitive columns.
+
+    Args:
+        feed: the declaration.
+        records: text as delivered.
+        key: the hash key.
+        columns: those to protect, all by default; the others stay as they are.
     """
-    identifiers = {name: column for name, column in feed.kept.items() if column.data_class == "identifier"}
+    kept = {name: column for name, column in feed.kept.items() if columns is None or name in columns}
+    identifiers = {name: column for name, column in kept.items() if column.data_class == "identifier"}
     records = records.with_columns(values.present(pl.col(name), feed.format) for name in identifiers)
     malformed: list[pl.Expr] = [pl.lit(None, pl.String())]
     hashed: list[pl.Expr] = []
     for name, column in identifiers.items():
         written = records[name].drop_nulls().unique().to_list()
-        wrong = [value for value in written if not column.has_form(value)]
+        wrong = column.without_form(written)
         malformed.append(pl.when(pl.col(name).is_in(wrong)).then(pl.lit(name)))
         keyed = {value: key.hashed(value) for value in written}
         hashed.append(pl.col(name).replace_strict(keyed, default=None, return_dtype=pl.String()))
     joined = pl.concat_str(malformed, separator=",", ignore_nulls=True).replace("", None)
-    sealed = [
-        _sealed(records[name], column, feed, key) for name, column in feed.kept.items() if name not in identifiers
-    ]
+    sealed = [_sealed(records[name], column, feed, key) for name, column in kept.items() if name not in identifiers]
     return records.with_columns(joined.alias("_malformed"), *hashed, *sealed)
 
 
@@ -188,7 +194,9 @@ def opened(feed: Feed, raw: pl.DataFrame, key: HashKey) -> pl.DataFrame:
 
 
 def _sealed(texts: pl.Series, column: Column, feed: Feed, key: HashKey) -> pl.Series:
+    if column.type == "string" and column.format is None:
+        return texts  # any text has the form
     text = pl.col(texts.name)
     wrong = values.present(text, feed.format).is_not_null() & formed(text, column, feed.format).is_null()
-    found = texts.to_frame().filter(wrong).to_series().unique()
+    found = texts.unique().to_frame().filter(wrong).to_series()
     return texts.replace({value: key.seal(value) for value in found}) if found.len() else texts

@@ -132,8 +132,9 @@ def formed(text: pl.Expr, column: Column, declared: Format) -> pl.Expr:
         return value
 
     def of_format(texts: pl.Series) -> pl.Series:
-        wrong = [each for each in texts.drop_nulls().unique() if not column.has_form(each)]
-        return texts.to_frame().select(pl.when(~pl.first().is_in(wrong)).then(pl.first())).to_series()
+        wrong = column.without_form(texts.drop_nulls().unique())
+        right = pl.when(~pl.first().is_in(wrong)).then(pl.first())
+        return texts.to_frame().select(right).to_series() if wrong else texts
 
     return value.map_batches(of_format, return_dtype=pl.String())
 
@@ -163,7 +164,11 @@ def too_many_of_another_date(records: pl.DataFrame, feed: Feed, day: date, timez
     if feed.day_column is None:
         return records.clear()
     value = typed(pl.col(feed.day_column), feed.columns[feed.day_column], feed.format, timezone)
-    dated = records.select("_row", value, day=pl.lit(day))
+    texts = records.select(pl.col(feed.day_column).unique())  # many rows have one text; it is parsed once
+    of_another = texts.filter(local_date(feed, value, timezone) != day).to_series()
+    if of_another.is_empty():
+        return records.clear()
+    dated = records.filter(pl.col(feed.day_column).is_in(of_another.implode())).select("_row", value, day=pl.lit(day))
     wrong = dated.filter(is_of_another_date(feed, timezone)).drop("day")
     at_most = 0 if feed.late_rows is None else feed.late_rows.at_most
     return wrong if wrong.height / max(records.height, 1) > at_most else wrong.clear()

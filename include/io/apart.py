@@ -34,6 +34,9 @@ MEMORY_FACTOR = 8
 CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where a process in a container reads its limit of memory: cgroups of version 2, and of version 1."""
 
+BLOCK_ROWS = 100_000
+"""Rows that a child sends at a time."""
+
 _SERVE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from include.io.apart import serve; serve()"
 _LENGTH = struct.Struct("<Q")
 
@@ -115,8 +118,8 @@ def _read_by_child(about: bytes, content: bytes) -> tuple[dict[str, Any], pl.Dat
     late = threading.Timer(MAX_SECONDS, process.kill)
     late.start()
     try:
-        answer, rows = _asked(process, about, content)
-        return answer, pl.read_ipc_stream(rows) if rows else pl.DataFrame()
+        answer, blocks = _asked(process, about, content)
+        return answer, pl.concat(blocks) if blocks else pl.DataFrame()
     except (OSError, EOFError, ValueError, OverflowError, MemoryError, pl.exceptions.PolarsError):
         _child.end()
         if late.finished.is_set():
@@ -133,14 +136,17 @@ def _unreadable(why: str) -> UnreadableError:
     )
 
 
-def _asked(child: subprocess.Popen[bytes], *blocks: bytes) -> tuple[dict[str, Any], bytes]:
-    """Send blocks to a child and return its answer: what it says, and rows."""
+def _asked(child: subprocess.Popen[bytes], *parts: bytes) -> tuple[dict[str, Any], list[pl.DataFrame]]:
+    """Send parts to a child and return its answer: what it says, and blocks of rows."""
     if child.stdin is None or child.stdout is None:
         raise EOFError
-    for block in blocks:
-        _write(child.stdin, block)
+    for part in parts:
+        _write(child.stdin, part)
     child.stdin.flush()
-    return json.loads(_read(child.stdout)), _read(child.stdout)
+    answer, blocks = json.loads(_read(child.stdout)), []
+    while rows := _read(child.stdout):
+        blocks.append(pl.read_ipc_stream(rows))
+    return answer, blocks
 
 
 def serve() -> None:
@@ -149,26 +155,27 @@ def serve() -> None:
     os.dup2(2, 1)  # no library writes between the answers
     with suppress(EOFError):
         while True:
-            answer, rows = _answer(json.loads(_read(coming)), _read(coming))
+            answer, records = _answer(json.loads(_read(coming)), _read(coming))
             _write(going, json.dumps(answer).encode())
-            _write(going, rows)
+            for first in range(0, max(records.height, 1), BLOCK_ROWS):
+                _write(going, records.slice(first, BLOCK_ROWS).write_ipc_stream(None).getvalue())
+            _write(going, b"")
             going.flush()
 
 
-def _answer(about: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
+def _answer(about: dict[str, Any], content: bytes) -> tuple[dict[str, Any], pl.DataFrame]:
     declared: Format = TypeAdapter(AnyFormat).validate_python(about["format"])
     limits = Limits.model_validate(about["limits"])
     _limit_memory(MEMORY + MEMORY_FACTOR * limits.max_bytes)
     layout = Layout(tuple(about["names"]), frozenset(about["optional"]), about["extra_columns"], limits)
     try:
         contents = declared.read(content, about["name"], layout)
-        rows = contents.records.write_ipc_stream(None).getvalue()
     except UnreadableError as error:
-        return {"problem": error.problem, "line": error.line, "unit": error.unit}, b""
+        return {"problem": error.problem, "line": error.line, "unit": error.unit}, pl.DataFrame()
     except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 (polars raises the last as BaseException)
         problem = f"it cannot be parsed ({type(error).__name__}); deliver the file again"
-        return {"problem": problem, "line": None, "unit": ""}, b""
-    return {"remark": contents.remark, "differs": contents.differs, "types": dict(contents.types)}, rows
+        return {"problem": problem, "line": None, "unit": ""}, pl.DataFrame()
+    return {"remark": contents.remark, "differs": contents.differs, "types": dict(contents.types)}, contents.records
 
 
 def _limit_memory(most: int) -> None:

@@ -197,10 +197,7 @@ class Tables:
             else:
                 wanted = rows
             schema = Schema.from_arrow(wanted.clear().to_arrow().schema)
-            if outside := wanted.filter(~scope.expr().fill_null(False)).height:
-                raise DataError(
-                    f"table {self.uri(table)}: {outside} rows are outside of what they replace, {scope.sql()}"
-                )
+            self._require_inside(table, wanted, scope)
             current = current or self.open_or_create(table, schema, ["day"])
             grows = _refuse_drift(self.uri(table), current.schema(), schema, may_grow=may_grow)
             write_deltalake(
@@ -216,18 +213,46 @@ class Tables:
 
         return self.commit(table, scope.interval, write)
 
+    def write_blocks(
+        self,
+        table: str,
+        blocks: Callable[[], Iterator[pl.DataFrame]],
+        columns: Mapping[str, pl.DataType],
+        scope: Scope,
+    ) -> TableRef:
+        """Replace the rows in `scope`, in one commit, by those of blocks, of which few are in memory at a time.
+
+        If there is no table, one is created. Rows keep their order, which must follow from their content.
+
+        Args:
+            table: the name of the table.
+            blocks: makes the blocks, again if another writer committed first.
+            columns: of each block, and of the table.
+            scope: the part to replace.
+
+        Raises:
+            DataError: columns or types differ from the table's, or rows are outside of the scope.
+        """
+        schema = pl.DataFrame(schema=columns).to_arrow().schema
+
+        def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
+            current = current or self.open_or_create(table, Schema.from_arrow(schema), ["day"])
+            return self._stream(table, current, count, blocks(), schema, scope)
+
+        return self.commit(table, scope.interval, write)
+
     def replace_blocks(
         self,
         table: str,
-        blocks: Callable[[pl.LazyFrame], Iterable[tuple[pl.DataFrame, pl.DataFrame]]],
+        blocks: Callable[[pl.LazyFrame], Iterator[tuple[pl.DataFrame, pl.DataFrame]]],
         rows: int,
         scope: Scope,
         *,
         schema: Mapping[str, pl.DataType],
     ) -> TableRef:
-        """Replace the rows in `scope` by blocks of rows, in one commit, with one block at a time in memory.
+        """Replace the rows in `scope` by blocks of rows, as `write_blocks` does; commit nothing if it changes nothing.
 
-        Nothing is committed if it changes nothing. The table exists.
+        The table exists.
 
         Args:
             table: the name of the table.
@@ -236,6 +261,9 @@ class Tables:
             rows: the number of the new rows.
             scope: the part to replace.
             schema: the columns of the table.
+
+        Raises:
+            DataError: as `write_blocks` does.
         """
         arrow = pl.DataFrame(schema=schema).to_arrow().schema
 
@@ -246,19 +274,48 @@ class Tables:
             there = there if before else there.clear()  # an empty frame is not read from the table again
             if before == rows and (not rows or all(new.equals(old) for new, old in blocks(there))):
                 return current.version(), rows
-            _refuse_drift(self.uri(table), current.schema(), Schema.from_arrow(arrow), may_grow=False)
-            new_rows = _by_another_thread(new.to_arrow().cast(arrow) for new, _ in blocks(there))
-            batches = (batch for new in new_rows for batch in new.to_batches())
+            return self._stream(table, current, count, (new for new, _ in blocks(there)), arrow, scope)
+
+        return self.commit(table, scope.interval, write)
+
+    def _stream(
+        self,
+        table: str,
+        current: DeltaTable,
+        count: int,
+        blocks: Iterator[pl.DataFrame],
+        schema: pa.Schema,
+        scope: Scope,
+    ) -> tuple[int, int]:
+        """Write blocks in one commit, in place of the rows in `scope`; return version and number of rows."""
+        _refuse_drift(self.uri(table), current.schema(), Schema.from_arrow(schema), may_grow=False)
+        rows = 0
+        wrong: BaseException | None = None
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            nonlocal rows, wrong
+            try:
+                for block in _by_another_thread(blocks):
+                    rows += block.height
+                    self._require_inside(table, block, scope)
+                    yield from block.select(schema.names).to_arrow().cast(schema).to_batches()
+            except BaseException as error:
+                wrong = error
+                raise
+
+        try:
             write_deltalake(
                 current,
-                pa.RecordBatchReader.from_batches(arrow, batches),
+                pa.RecordBatchReader.from_batches(schema, batches()),
                 mode="overwrite",
                 predicate=scope.sql(),
                 commit_properties=self._properties(table, count, None),
             )
-            return current.version(), rows
-
-        return self.commit(table, scope.interval, write)
+        except Exception:
+            if wrong is not None:  # delta-rs would make text of it, which may have a value of a row
+                raise wrong from None
+            raise
+        return current.version(), rows
 
     def replace_files(
         self,
@@ -300,6 +357,10 @@ class Tables:
             return current.version(), sum(pq.read_metadata(file).num_rows for file in files)
 
         return self.commit(table, scope.interval, write)
+
+    def _require_inside(self, table: str, rows: pl.DataFrame, scope: Scope) -> None:
+        if outside := rows.filter(~scope.expr().fill_null(False)).height:
+            raise DataError(f"table {self.uri(table)}: {outside} rows are outside of what they replace, {scope.sql()}")
 
     def refuse_drift(self, table: str, schema: Schema) -> bool:
         """Raise the error that `replace_files` would raise for files of this schema, before they are written.
@@ -372,11 +433,11 @@ class Tables:
         return CommitProperties(custom_metadata=self.about(metadata), app_transactions=[Transaction(table, count)])
 
 
-def _by_another_thread(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Yield tables that another thread makes: what is written by delta-rs cannot be read by it in the same thread."""
+def _by_another_thread(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield frames that another thread makes: what is written by delta-rs cannot be read by it in the same thread."""
     with ThreadPoolExecutor(1) as executor:
-        while (table := executor.submit(next, tables, None).result()) is not None:
-            yield table
+        while (frame := executor.submit(next, frames, None).result()) is not None:
+            yield frame
 
 
 def _in_order(rows: pl.DataFrame, sort_by: Sequence[str]) -> pl.DataFrame:

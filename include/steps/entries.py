@@ -5,13 +5,15 @@ it has an entry, one that needs a decision of a person is held, and an alert say
 """
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 
 import polars as pl
 
 from include.core import schemas
+from include.core.feeds import Feed
 from include.core.intake import Earlier, moment_of_history, name_order, reason_to_hold
 from include.core.journal import SET_ASIDE, Entry, Known
 from include.core.names import raw_table
@@ -30,6 +32,10 @@ HELD = "delivery_held"
 """The rule of the alert about deliveries that wait for a decision."""
 
 
+BYTES_OF_A_VALUE = 16
+"""What polars takes for a text besides its characters, which are all that it estimates."""
+
+
 @dataclass(frozen=True)
 class Taken:
     """An object that was read and is valid, or a set of them.
@@ -39,7 +45,7 @@ class Taken:
         delivery_id: the id of the delivery.
         sha256: of its content.
         available_from: the moment (UTC) from which it counts.
-        records: all declared columns as text, not protected yet.
+        records: the columns that raw tables have, as text, not protected yet.
         parts: the parts of a set, none of another delivery.
         objects: the objects of a set, its marker and older versions included.
         kept: rows of a set that are in the raw table already, with its columns.
@@ -69,6 +75,12 @@ class Taken:
     def rows(self) -> int:
         """Return how many rows the delivery has."""
         return self.records.height + (0 if self.kept is None else self.kept.height)
+
+    @property
+    def bytes(self) -> int:
+        """Return about how many bytes of memory its rows take: their text, and 16 more for each value."""
+        frames = [self.records, *([] if self.kept is None else [self.kept])]
+        return sum(int(rows.estimated_size()) + BYTES_OF_A_VALUE * rows.height * rows.width for rows in frames)
 
 
 @dataclass(frozen=True)
@@ -101,20 +113,45 @@ def delivery_id_of(key: str, digest: str, newest: tuple[str, str] | None, ids: C
     return first if first not in ids else next(each for each in again if each not in ids)
 
 
+BLOCK_ROWS = 200_000
+"""Rows that are protected and written at a time."""
+
+
 def write_raw(project: Project, tables: Tables, taken: list[Taken], key: HashKey) -> None:
     """Write raw, before the journal: a delivery in the journal has all its rows."""
     for feed, declared in project.feeds.items():
-        of_feed = [item for item in taken if item.found.feed == feed]
+        of_feed = sorted((i for i in taken if i.found.feed == feed), key=lambda i: (i.found.day, i.delivery_id))
         if of_feed:
             scope = Scope.of_deliveries([i.found.day for i in of_feed], [i.delivery_id for i in of_feed])
-            marked = [
-                i.records.with_columns(day=pl.lit(i.found.day), delivery_id=pl.lit(i.delivery_id)) for i in of_feed
-            ]
-            shape = schemas.raw(declared)
-            kept = [i.kept.with_columns(delivery_id=pl.lit(i.delivery_id)) for i in of_feed if i.kept is not None]
-            new = protect(declared, pl.concat(marked), key)
-            frame = pl.concat([each.select(shape.keys()) for each in (new, *kept)])
-            tables.replace(raw_table(project.name, feed), frame, scope, sort_by=["day", "delivery_id", "_row"])
+            blocks = partial(_raw_blocks, declared, of_feed, key)
+            tables.write_blocks(raw_table(project.name, feed), blocks, schemas.raw(declared), scope)
+
+
+def _raw_blocks(feed: Feed, taken: Sequence[Taken], key: HashKey) -> Iterator[pl.DataFrame]:
+    """Yield protected rows by day, delivery and row. A block has the rows of many small deliveries, or of a large one.
+
+    A set with rows that are in the raw table already is a block of its own.
+    """
+    waiting: list[pl.DataFrame] = []
+    for item in taken:
+        mark = {"day": pl.lit(item.found.day), "delivery_id": pl.lit(item.delivery_id)}
+        for rows in item.records.iter_slices(BLOCK_ROWS) if item.kept is None else ():
+            waiting.append(rows.with_columns(**mark))
+            if sum(each.height for each in waiting) >= BLOCK_ROWS:
+                yield _raw(feed, waiting, key)
+                waiting = []
+        if item.kept is not None:
+            if waiting:
+                yield _raw(feed, waiting, key)
+                waiting = []
+            new = _raw(feed, [item.records.with_columns(**mark)], key)
+            yield pl.concat([new, item.kept.with_columns(**mark).select(new.columns)]).sort("_row")
+    if waiting:
+        yield _raw(feed, waiting, key)
+
+
+def _raw(feed: Feed, records: Sequence[pl.DataFrame], key: HashKey) -> pl.DataFrame:
+    return protect(feed, pl.concat(records), key).select(schemas.raw(feed).keys())
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ from include.steps.sets import SetReader, changed_slots, without_parts
 log = logging.getLogger(__name__)
 
 CHUNK_FILES = 300  # files read at a time, a quarter of a year of three feeds: this limits the memory of a range run
-CHUNK_VALUES = 20_000_000
-"""How many values are kept before they are written: each of many files may be as large as its limit."""
+CHUNK_BYTES = 256_000_000
+"""How many bytes of rows are kept before they are written: each of many files may be as large as its limit."""
 MAX_NAMED = 50
 """How many refused or held objects the log and the record name: thousands would be megabytes, each night again."""
 
@@ -86,6 +86,7 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
         taken = with_late_rows(project, taken, landed)
         write_raw(project, tables, taken, key)
         total = enter(project, total, taken, [*left, *ties, *alike], settings, now, key)
+        del taken  # before the next ones are read
     refused = [each.refusal for each in total.left if not each.waits]
     refused += [Refusal(**vars(each)) for each in listing.unusable if each.day <= last[each.feed]]
     refused.sort(key=lambda each: each.day, reverse=True)  # only the first ones are named, so tonight's come first
@@ -196,9 +197,9 @@ def _by_slot(found: Iterable[Found]) -> list[list[Found]]:
 def _take_some(
     sets: SetReader, waiting: Sequence[list[Found]], listing: Listing
 ) -> tuple[list[Taken], list[NotLanded], list[list[Found]]]:
-    """Read objects until they are many, or have many values; return those that remain too.
+    """Read objects until they are many, or have many bytes; return those that remain too.
 
-    The objects of a feed and day stay together, because they are compared. If they have too many values, those that
+    The objects of a feed and day stay together, because they are compared. If they have too many bytes, those that
     are read later are compared with those that are landed, and one that is older than these waits for a decision.
     """
     project, known = sets.project, sets.known
@@ -209,22 +210,22 @@ def _take_some(
     ids = set(known.deliveries["delivery_id"])
     taken: list[Taken] = []
     left: list[NotLanded] = []
-    files = values = 0
+    files = size = 0
     for n, objects in enumerate(waiting):
         feed, day = objects[0].feed, objects[0].day
-        if files >= CHUNK_FILES or values >= CHUNK_VALUES:
+        if files >= CHUNK_FILES or size >= CHUNK_BYTES:
             return taken, left, [*waiting[n:]]
         if objects[0].part:
             of_set, wrong = sets.take(objects, listing.markers.get((feed, day)))
             taken, left = [*taken, *of_set], [*left, *wrong]
-            values += sum(item.rows for item in of_set) * len(project.feeds[feed].kept)
+            size += sum(item.bytes for item in of_set)
         for at, found in enumerate([] if objects[0].part else objects):
-            if at and values >= CHUNK_VALUES:
+            if at and size >= CHUNK_BYTES:
                 return taken, left, [objects[at:], *waiting[n + 1 :]]
             before = newest.get((*project.slot(feed, day), found.key))
             try:
                 taken.append(read_object(project, found, sets.landing, sets.now, before, ids, known.erased, sets.key))
-                values += taken[-1].rows * len(project.feeds[feed].kept)
+                size += taken[-1].bytes
             except DeliveryError as error:
                 left.append(NotLanded(found, str(error), waits=isinstance(error, NotYetError)))
         files += len(objects)

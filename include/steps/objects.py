@@ -91,7 +91,8 @@ def read_object(
     if sidecar:
         check_sidecar(found, feed, sidecar, len(content), digest, records.height)
     _parsed(found, lambda: _check_day(project, found, feed, records))
-    delivery_id, kept = delivery_id_of(found.key, digest, newest, ids), without_erased(feed, records, erased, key)
+    delivery_id = delivery_id_of(found.key, digest, newest, ids)
+    kept = without_erased(feed, records, erased, key).select("_row", *feed.kept)
     dropped = records.height - kept.height
     about: dict[str, Any] = {
         "erased": dropped,
@@ -111,7 +112,8 @@ def types_as_delivered(feed: Feed, contents: Contents) -> dict[str, str]:
         if column.type == "double" and name not in found and name in contents.records.columns:
             values = contents.records[name].drop_nulls()
             if values.len() >= MIN_VALUES:
-                found[name] = "decimal numbers" if values.str.contains("[.,eE]").any() else "whole numbers"
+                decimal = any(part.str.contains("[.,eE]").any() for part in (values[:MIN_VALUES], values[MIN_VALUES:]))
+                found[name] = "decimal numbers" if decimal else "whole numbers"
     return found
 
 

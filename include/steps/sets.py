@@ -269,7 +269,7 @@ class SetReader:
     ) -> Taken:
         """Return a set; the rows of its parts stand one after another, so that each `_row` is another."""
         feed = self.project.feeds[found.feed]
-        shape = {"_row": pl.Int64(), **dict.fromkeys(feed.columns, pl.String())}
+        shape = {"_row": pl.Int64(), **dict.fromkeys(feed.kept, pl.String())}
         moved, records, kept = 0, [pl.DataFrame(schema=shape)], []
         in_set = []
         for name in parts.in_order(state):
@@ -359,8 +359,8 @@ def without_parts(
             continue
         other, other_id, frame = newest.get(slot, (item.found.key, "", None))
         if other != item.found.key:
-            before = _raw_keys(project, tables, slot, other_id) if frame is None else protect(feed, frame, key)
-            own, before = (_keys(project, feed, rows) for rows in (protect(feed, item.records, key), before))
+            before = _raw_keys(project, tables, slot, other_id) if frame is None else _protected_keys(feed, frame, key)
+            own, before = (_keys(project, feed, rows) for rows in (_protected_keys(feed, item.records, key), before))
             shared = own.join(before, on=feed.key, how="semi").height
             if 2 * shared < min(own.height, before.height):
                 refused.append(NotLanded(item.found, _why_parts(item.found, feed.path, shared, own.height, other)))
@@ -368,6 +368,10 @@ def without_parts(
         newest[slot] = (item.found.key, item.delivery_id, item.records)
     wrong = {each.found.uri for each in refused}
     return [item for item in taken if item.found.uri not in wrong], refused
+
+
+def _protected_keys(feed: Feed, records: pl.DataFrame, key: HashKey) -> pl.DataFrame:
+    return protect(feed, records.select(feed.key), key, columns=feed.key)
 
 
 def _keys(project: Project, feed: Feed, rows: pl.DataFrame) -> pl.DataFrame:

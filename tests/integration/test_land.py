@@ -170,7 +170,7 @@ class TestAccepted:
         landed = land(project, Interval.of(DAY + timedelta(days=3)), settings)
         assert landed.new == 12
 
-    @pytest.mark.parametrize(("limit", "most"), [("CHUNK_FILES", 5), ("CHUNK_VALUES", 40)])
+    @pytest.mark.parametrize(("limit", "most"), [("CHUNK_FILES", 5), ("CHUNK_BYTES", 2_000)])
     def test_a_range_in_chunks_is_the_same(
         self,
         project: Project,
@@ -203,7 +203,7 @@ class TestAccepted:
             write_raw(project, tables, taken, key)
 
         monkeypatch.setattr(land_module, "write_raw", counted)
-        monkeypatch.setattr(land_module, "CHUNK_VALUES", 1)
+        monkeypatch.setattr(land_module, "CHUNK_BYTES", 1)
         assert land(project, RUN_DATE, settings).new == 7
         assert together == [1] * 7
         assert set(deliveries_of(settings)["verdict"]) == {"landed"}

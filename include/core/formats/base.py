@@ -142,9 +142,13 @@ class Format(Variant, ABC):
         Raises:
             UnreadableError: it names the line, what was found, and what to write in project.yaml to accept it.
         """
-        for _ in unpacked(content, name, layout.limits):  # a damage, or a bomb, is found before anything is parsed
-            pass
-        return self.parse(unpacked(content, name, layout.limits), layout)
+        blocks = unpacked(content, name, layout.limits)
+        try:
+            return self.parse(blocks, layout)
+        except Exception:
+            for _ in blocks:  # of a file that is damaged, or a bomb, this is said first
+                pass
+            raise
 
     @abstractmethod
     def parse(self, blocks: Iterator[bytes], layout: Layout) -> Contents:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -10,6 +10,10 @@ from include.core.errors import UnreadableError
 from include.core.formats import columns, text
 from include.core.formats.base import Contents, Format, Layout, format_line
 from include.core.formats.limits import NAME_CHARACTERS
+
+if TYPE_CHECKING:
+    from include.core.formats.frames import Rows
+    from include.core.formats.records import Records
 
 DELIMITERS = ",;\t|"
 """The delimiters that are looked for in a header that does not have the declared one."""
@@ -88,6 +92,7 @@ class Csv(Format):
 
     def _read(self, blocks: Iterator[bytes], layout: Layout) -> Contents:
         from include.core.formats.frames import Rows
+        from include.core.formats.records import Records
 
         lines = text.Lines(text.decoded(self._checked(blocks), self.encoding), layout.max_columns * NAME_CHARACTERS)
         csv.field_size_limit(max(csv.field_size_limit(), layout.limits.field_characters + 1))  # `lines` has the limit
@@ -97,15 +102,37 @@ class Csv(Format):
         most, width = layout.limits.field_characters, len(header or ())
         lines.most, lines.pending = (most + 3) * width, 0
         rows = Rows(layout, at, width, empty_is_null=True)
-        while (record := self._next(reader, lines, layout)) is not None:
-            if len(record) != width:
-                raise UnreadableError(self._other_width(len(record), width), line=reader.line_num)
-            if lines.pending > most and max(map(len, record)) > most:
-                raise text.too_long(most, reader.line_num)
-            lines.pending = 0
-            rows.add(record, reader.line_num)
+        records = Records(self.delimiter, self.quote, width, tuple({p for p in at if p is not None}), most)
+        while self._add_blocks(records, lines, rows):
+            while lines.at_hand and (record := self._next(reader, lines, layout)) is not None:
+                if len(record) != width:
+                    raise UnreadableError(self._other_width(len(record), width), line=lines.number)
+                if lines.pending > most and max(map(len, record)) > most:
+                    raise text.too_long(most, lines.number)
+                lines.pending = 0
+                rows.add(record, lines.number)
         differs = columns.differs(header, layout) if header else ()
         return Contents(rows.frame(), columns.remark(header or (), layout), differs)
+
+    def _add_blocks(self, records: "Records", lines: text.Lines, rows: "Rows") -> bool:
+        """Add blocks of records as long as it is proven what they are; return whether there are other lines at hand."""
+        too_long_after: int | None = None
+        try:
+            while taken := lines.take():
+                block = records.read(taken)
+                if block is None:
+                    lines.put_back(taken)
+                    return True
+                if block.count:
+                    rows.add_block(block.values, block.lines + lines.number)
+                    lines.number += block.count
+                if (left := taken[block.characters :]) and not lines.keep(left):
+                    return True
+        except text.TooLongError as error:
+            too_long_after = error.line
+        if too_long_after is not None:
+            raise text.too_long(records.most, too_long_after + 1)
+        return False
 
     @property
     def _quoting(self) -> dict[str, Any]:
@@ -118,7 +145,7 @@ class Csv(Format):
         except text.TooLongError as error:
             line, begin, problem = error.line, error.begin, ""
         except csv.Error as error:
-            line, begin, problem = reader.line_num, "", str(error)
+            line, begin, problem = lines.number, "", str(error)
         if not problem and header:
             if begin.count(self.delimiter) >= layout.max_columns:
                 raise columns.too_many(layout, 1)

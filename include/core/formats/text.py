@@ -114,29 +114,77 @@ def _likely(block: bytes, name: str) -> str | None:
 class Lines:
     """The lines of a text, each with its line break, which is a line feed.
 
+    A reader of blocks takes the whole lines that are at hand as one text, and keeps the begin of a record that does not
+    end in it.
+
     Attributes:
         number: of the last line.
         pending: characters since a record began; the reader of records sets it to 0.
         most: the most characters of a record.
         first: the first line.
+        ended: whether no more blocks come.
     """
 
     def __init__(self, blocks: Iterator[str], most: int) -> None:
-        self.number, self.pending, self.most, self.first = 0, 0, most, ""
-        self._lines = self._cut(blocks)
+        self.number, self.pending, self.most, self.first, self.ended = 0, 0, most, "", False
+        self._blocks = blocks
+        self._text, self._at = "", 0
+        self._rest = ""
 
     def __iter__(self) -> Iterator[str]:
-        return self._lines
+        return self
 
-    def _cut(self, blocks: Iterator[str]) -> Iterator[str]:
-        rest = ""
-        for block in blocks:
-            *lines, rest = (rest + block).split("\n")
-            for line in lines:
-                yield self._next(f"{line}\n")
-            self._require_short(rest)
-        if rest:
-            yield self._next(rest)
+    def __next__(self) -> str:
+        if not self.at_hand:
+            self._text, self._at = self._whole_lines(), 0
+            if not self._text:
+                raise StopIteration
+        end = self._text.find("\n", self._at) + 1 or len(self._text)
+        line, self._at = self._text[self._at : end], end
+        return self._next(line)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether there is a line that needs no further block."""
+        return self._at < len(self._text)
+
+    def take(self) -> str:
+        """Return the lines at hand, else those of further blocks; no text after the last one. They are not counted."""
+        text = self._text[self._at :] if self.at_hand else self._whole_lines()
+        self._text, self._at = "", 0
+        return text
+
+    def keep(self, text: str) -> bool:
+        """Put back the end of a text that was taken, to be taken again with the next block.
+
+        Returns:
+            Whether that is possible. If it is not, because no block comes or it is too long, its lines are at hand.
+        """
+        if self.ended or len(text) + len(self._rest) > self.most:
+            self.put_back(text)
+            return False
+        self._rest = text + self._rest
+        return True
+
+    def put_back(self, text: str) -> None:
+        """Put back a text that was taken; its lines are at hand."""
+        self._text, self._at = text, 0
+
+    def _whole_lines(self) -> str:
+        """Return the whole lines of the next block that has some, at the end what is left."""
+        while not self.ended:
+            self._require_short(self._rest)
+            block = next(self._blocks, None)
+            if block is None:
+                self.ended = True
+                break
+            text = self._rest + block
+            end = text.rfind("\n") + 1
+            self._rest = text[end:]
+            if end:
+                return text[:end]
+        rest, self._rest = self._rest, ""
+        return rest
 
     def _next(self, line: str) -> str:
         self.number += 1

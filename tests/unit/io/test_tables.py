@@ -317,6 +317,26 @@ class TestConcurrentWriters:
         assert tables.scan(TABLE).collect().height == 6
 
 
+class TestBlocks:
+    def put(self, tables: Tables, *blocks: pl.DataFrame) -> TableRef:
+        return tables.write_blocks(TABLE, lambda: iter(blocks), frame(FIRST).schema, Scope(Interval.of(FIRST)))
+
+    def test_blocks_are_one_commit_and_keep_their_order(self, tables: Tables) -> None:
+        self.put(tables, frame(FIRST, 9))
+        ref = self.put(tables, frame(FIRST, 3), frame(FIRST, 1, 2))
+        assert (ref.version, ref.rows) == (2, 3)
+        assert tables.scan(TABLE).collect()["value"].to_list() == [3, 1, 2]
+        assert self.put(tables).rows == 0
+        assert stored(tables) == []
+
+    def test_an_error_of_a_block_is_raised_as_it_is(self, tables: Tables) -> None:
+        """delta-rs would make a text of it, and of what it was about."""
+        self.put(tables, frame(FIRST, 1))
+        with pytest.raises(DataError, match="1 rows are outside of what they replace"):
+            self.put(tables, frame(FIRST, 2), frame(SECOND, 3))
+        assert stored(tables) == rows_of(frame(FIRST, 1))
+
+
 class TestFiles:
     def test_the_returned_version_contains_the_rows(self, tables: Tables) -> None:
         for who in ("a", "b"):
