@@ -397,6 +397,14 @@ def test_a_feed_that_is_late_for_days_is_one_incident_until_each_of_them_arrived
     assert [rule for rule, *_ in incidents(settings)] == ["feed_late", "feed_late"], "another time is another incident"
 
 
+def test_an_incident_of_a_late_feed_names_no_day_that_was_made_good(settings: Settings) -> None:
+    """Also if it is the last one, so that the days left are how the sentence began."""
+    put(settings, waited(0), waited(1), waited(2))
+    assert recover(settings, waited(2)) == 0
+    [(what,)] = execute(settings, "SELECT what FROM incidents")
+    assert what == "feed sales is late since run date 2013-03-01; days missing: 2013-03-01, 2013-03-02"
+
+
 def test_whoever_notices_a_late_feed_first_its_incident_is_one(settings: Settings) -> None:
     waits = failed("wait_for_features", "a_score", is_effect=True)
     steps: dict[str, Any] = {

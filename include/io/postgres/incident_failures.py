@@ -302,7 +302,10 @@ def _name_missing_days(connection: sa.Connection, project: str) -> None:
     """Write into the incidents of late feeds which days are left; nobody is sent that."""
     for row in connection.execute(sa.select(incident_records).where(_is_open(project), RECORD.rule == FEED_LATE)).all():
         days = _missing_days(connection, row.id)
-        if days and not row.what.startswith(words := late_words(row.subject, days)):
+        if not days:
+            continue
+        words = late_words(row.subject, days)
+        if row.what != words and not row.what.startswith(f"{words}. "):  # fewer days may be the beginning of more
             connection.execute(sa.update(incident_records).where(RECORD.id == row.id).values(what=words))
 
 
