@@ -235,7 +235,8 @@ def test_each_command_that_prints_a_record_can_print_json() -> None:
     assert isinstance(group, TyperGroup)
     steps = "land extract validate revalidate build_features prepare fit evaluate gate promote score publish shadow"
     others = (
-        "outcomes monitor skew unpublish repair accept withdraw approve decline reproduce rehash pull report preflight"
+        "outcomes monitor skew unpublish repair accept withdraw approve decline reproduce rehash pull report preflight "
+        "public_page"
     )
     for name in f"{steps} {others}".split():
         assert "--json" in {option for param in group.commands[name].params for option in param.opts}, name
