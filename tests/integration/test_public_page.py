@@ -203,7 +203,7 @@ def test_a_project_without_a_page_or_with_a_model_that_is_not_there_is_refused(o
     with pytest.raises(ConfigError, match=r"project.yaml: it declares no public_page"):
         make(own, load_project("ferries"))
     wrong = SHOWN.model_copy(update={"public_page": PublicPage(models=("late_fery",))})
-    with pytest.raises(ConfigError, match=r"public_page.models: no model 'late_fery'.*late_ferry"):
+    with pytest.raises(ConfigError, match=r"public_page.models: there is no model 'late_fery'.*late_ferry"):
         make(own, wrong)
 
 
