@@ -340,8 +340,7 @@ def recover_failures(connection: sa.Connection, succeeded: Iterable[TaskKey], ru
         step_runs.c.project == FAILED.project,
         step_runs.c.model.is_not_distinct_from(FAILED.model),
         step_runs.c.step == FAILED.done_by,
-        sa.between(FAILED.day, step_runs.c.interval_start, step_runs.c.interval_end)
-        | FAILED.done_by.in_(OF_NOW),
+        sa.between(FAILED.day, step_runs.c.interval_start, step_runs.c.interval_end) | FAILED.done_by.in_(OF_NOW),
         step_runs.c.state.in_(["success", "skipped"]),
         step_runs.c.started_at >= FAILED.failed_at,
     )
