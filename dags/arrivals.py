@@ -87,7 +87,7 @@ class WaitForFiles(S3KeySensor):
 
         try:
             missing = missing_files(self.project, run_date(self.project), settings())
-        except Exception:  # another error would be retried, and the wait would begin again
+        except Exception:  # noqa: BLE001 another error would be retried, and the wait would begin again
             log.exception("it is not known which feeds are late")
             raise error from None
         if missing:
