@@ -1,11 +1,10 @@
-"""Fit the candidates of a model with nothing else in memory, and print what each takes beside its rows, as JSON.
+"""Fit a candidate of a model with nothing else in memory, and print what it takes beside its rows, as JSON.
 
 `bench/scale.py` compares the step `fit` with it. It uses the environment of a stack.
 """
 
 import importlib
 import json
-import os
 from datetime import date
 from pathlib import Path
 
@@ -21,35 +20,27 @@ from include.io.tables import Tables
 MEGABYTE = 2**20
 
 
-def main(model: str, start: str, end: str) -> None:
-    """Print megabytes of the matrix of a training on the features of some days, and of the largest candidate."""
+def main(model: str, candidate: str, start: str, end: str) -> None:
+    """Print megabytes of the matrix of a training on the features of some days, and of the fit beside it."""
     config = load_model(model)
     project, tables = load_project(config.project), Tables(Settings())
     days = pl.col("day").is_between(date.fromisoformat(start), date.fromisoformat(end))
     columns = [*config.numeric, *config.categorical]
     outcome = project.outcomes[config.outcome]
     known = tables.scan(clean_table(project.name, outcome.feed)).filter(days)
-    labels = known.select("day", "entity_id", _label=pl.sql_expr(outcome.sql)).unique(["day", "entity_id"])
+    label = pl.sql_expr(outcome.sql).cast(pl.Float64).alias("_label")
+    labels = known.select("day", "entity_id", label).unique(["day", "entity_id"])
     features = tables.scan(features_table(project.name)).filter(days).select("day", "entity_id", *columns)
     rows = features.join(labels, on=["day", "entity_id"]).collect(engine="streaming")
     inputs, expected = rows.select(columns).to_pandas(), rows["_label"].to_numpy()
     matrix = rows.height * len(columns) * 8 / MEGABYTE
     del rows
     estimator = importlib.import_module(f"include.projects.{project.name}.models.{model}.estimator")
-    needs = {}
-    for candidate in config.candidates:
-        reader, writer = os.pipe()
-        if (pid := os.fork()) == 0:  # of its own, so that its peak is of this fit only
-            try:
-                before = psutil.Process().memory_info().rss
-                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-                estimator.build(candidate.params, config.numeric, config.categorical, config.seed).fit(inputs, expected)
-                os.write(writer, str((_peak() - before) / MEGABYTE).encode())
-            finally:
-                os._exit(0)
-        os.waitpid(pid, 0)
-        needs[candidate.name] = float(os.read(reader, 100))
-    typer.echo(json.dumps({"matrix": matrix, "candidates": needs}))
+    chosen = next(each for each in config.candidates if each.name == candidate)
+    before = psutil.Process().memory_info().rss
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    estimator.build(chosen.params, config.numeric, config.categorical, config.seed).fit(inputs, expected)
+    typer.echo(json.dumps({"matrix": matrix, "alone": (_peak() - before) / MEGABYTE}))
 
 
 def _peak() -> int:

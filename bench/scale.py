@@ -34,7 +34,7 @@ from bench import cpu, machine
 from bench.results import Result
 from bench.scaled import CACHE, MODEL, OF, PROJECT, count_rows, scaled
 from bench.table import goals_table
-from include.config.loading import load_project
+from include.config.loading import load_model, load_project
 from include.core.interval import Interval
 from tests.servers import serving
 from tools.spark_server import SPARK_SETTINGS, spark_server
@@ -226,8 +226,12 @@ def measure_script(bench: ScaleBench, times: int) -> ProcessCost:
 def measure_fit_alone(bench: ScaleBench, interval: Interval) -> tuple[float, float]:
     """Return the megabytes of the matrix of the training, and what the estimator that needs most takes beside it."""
     last = interval.end - timedelta(days=15)  # validation, holdout, and the outcomes that are not known yet
-    found = json.loads(bench.run("-m", "bench.fit_alone", MODEL, str(interval.start), str(last)).output)
-    return found["matrix"], max(found["candidates"].values())
+    days = str(interval.start), str(last)
+    found = [
+        json.loads(bench.run("-m", "bench.fit_alone", MODEL, each.name, *days).output)
+        for each in load_model(MODEL).candidates
+    ]
+    return found[0]["matrix"], max(each["alone"] for each in found)
 
 
 def show(costs: dict[str, ProcessCost], script: ProcessCost | None) -> None:
@@ -273,7 +277,9 @@ def judge(
         words = (
             f"{MATRICES} × its matrix ({matrix:,.0f} MB) + the estimator alone ({alone:,.0f} MB) = {allowed:,.0f} MB"
         )
-        found.append(Result(f"memory of fit, {size}", words, peak, "MB", peak <= allowed))
+        # At a smaller size, the libraries are most of it.
+        passed = peak <= allowed if times >= JUDGED_TIMES else None
+        found.append(Result(f"memory of fit, {size}", words, peak, "MB", passed))
     if script and all(name in costs for name in RANGE_STEPS):
         cores = sum(costs[name].all_cores for name in RANGE_STEPS)
         seconds = sum(costs[name].seconds for name in RANGE_STEPS)
@@ -333,7 +339,6 @@ def main(
 @app.command(hidden=True)
 def export(file: Path) -> None:
     """Write the model for the script, in the environment of the stack."""
-    from include.config.loading import load_model
     from include.core.settings import Settings
     from include.io.registry import Registry
     from include.steps.score import read_digests

@@ -90,12 +90,19 @@ def test_variables_that_are_set_take_precedence_and_need_no_connection(monkeypat
     assert connections.find_variables(VARIABLES) == {}
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_TABLES", json.dumps(CONNECTIONS["TABLES"]))
     without_tables = VARIABLES | {"NIGHTLY_TABLES": "", "NIGHTLY_CATALOG": "main.other", "NIGHTLY_EXPORTS": "/other"}
+    without_tables["NIGHTLY_PUBLIC_PAGES"] = "/other"
     assert connections.find_variables(without_tables) == {"NIGHTLY_TABLES": "/tables"}
 
 
 def test_optional_settings_of_a_connection_are_found(connected: None) -> None:
     found = connections.find_variables({})
-    assert set(found) == {*VARIABLES, "NIGHTLY_CATALOG", "NIGHTLY_EXPORTS", "NIGHTLY_MLFLOW_REGISTRY_URI"}
+    assert set(found) == {
+        *VARIABLES,
+        "NIGHTLY_CATALOG",
+        "NIGHTLY_EXPORTS",
+        "NIGHTLY_MLFLOW_REGISTRY_URI",
+        "NIGHTLY_PUBLIC_PAGES",
+    }
     assert found["NIGHTLY_CATALOG"] == "main.nightly"
 
 

@@ -23,6 +23,7 @@ REQUIRED = {
 OPTIONAL = {
     "NIGHTLY_CATALOG": "main.nightly",
     "NIGHTLY_EXPORTS": "s3://nightly-exports",
+    "NIGHTLY_PUBLIC_PAGES": "s3://nightly-pages",
     "NIGHTLY_MLFLOW_REGISTRY_URI": "databricks-uc",
 }
 
