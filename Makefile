@@ -206,6 +206,9 @@ bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and
 bench-history: setup ## Run 1,100 small nightly runs, and compare the last with the thirtieth (docs/maintenance.md); two hours
 	$(BIN)/python -m bench.history
 
+bench-models: setup ## Measure how long DAG files take with 50 and 500 models, in core-seconds; ten minutes
+	$(BIN)/python -m bench.models
+
 bench-pages: setup ## Measure the pages in Airflow with 50 models and two years (docs/pages.md); five minutes
 	$(BIN)/python -m bench.pages
 

@@ -179,10 +179,10 @@ def compare(found: Sequence[Used], first: int = FIRST) -> list[Result]:
     results = []
     for each in fields(Used):
         before, after = (median(getattr(night, each.name) for night in part) for part in (early, late))
-        ratio = after / before if before else float("nan")
+        ratio = after / before if before else float("inf") if after else 1.0
         words = each.name.replace("_", " ")
         note = f"{words}: {before:,.2f} in night {first}, {after:,.2f} in night {len(found)}"
-        results.append(Result(f"{len(found)} nights: {words}", f"≤ {LIMIT}", ratio, "times", ratio <= LIMIT, note))
+        results.append(Result(f"{len(found)} nights: {words}", f"{LIMIT} times", ratio, "times", ratio <= LIMIT, note))
     return results
 
 

@@ -98,7 +98,8 @@ def results() -> list[Result]:
     name, slowest_median = max(((name, median) for name, (_, median, _) in found.items()), key=lambda each: each[1])
     goal = f"a page in Airflow, {shape.projects * shape.models} models, two years"
     passed = slowest_median <= GOAL_SECONDS
-    return [Result(goal, f"{GOAL_SECONDS:g} s", slowest_median, "s", passed, f"the slowest: {name}")]
+    note = f"the slowest: {name}"
+    return [Result(goal, f"{GOAL_SECONDS:g} s", slowest_median, "s", passed, note, is_elapsed=True)]
 
 
 def main() -> int:

@@ -17,6 +17,8 @@ class Result:
         unit: of the figure, such as "MB", "core-seconds" or "× ingestion".
         passed: whether the figure is within the limit; None if there is no goal, or if it could not be judged.
         note: how or on what it was measured, if goal and figure do not say it.
+        is_elapsed: whether the figure is time that passed, which other programs make longer: on a busy machine it is
+            not judged.
     """
 
     goal: str
@@ -25,3 +27,4 @@ class Result:
     unit: str
     passed: bool | None
     note: str = ""
+    is_elapsed: bool = False

@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
@@ -33,6 +33,13 @@ class BenchRun:
     module: str
     results: Sequence[Result]
     load: machine.Load
+
+    @property
+    def judged(self) -> list[Result]:
+        """The results; those about time that passed have no verdict if the machine was too busy."""
+        if self.load.is_trusted:
+            return [*self.results]
+        return [replace(each, passed=None) if each.is_elapsed else each for each in self.results]
 
 
 def goals_table(results: Sequence[Result]) -> Table:
@@ -63,7 +70,7 @@ def rendered(measured: Sequence[BenchRun], at: datetime, of: str) -> str:
     lines += [
         f"| {each.goal} | {each.limit} | {_figure(each)} | {_verdict(each)} | {each.note} |"
         for found in measured
-        for each in found.results
+        for each in found.judged
     ]
     busy = [found for found in measured if not found.load.is_trusted]
     lines += [""] + [f"While `{found.module}` was measured, the machine was too busy: {found.load}." for found in busy]
@@ -104,7 +111,7 @@ def main(
         console.rule(name)
         meter = machine.LoadMeter()
         measured.append(BenchRun(name, module.results(), meter.read()))
-    found = [each for of_module in measured for each in of_module.results]
+    found = [each for of_module in measured for each in of_module.judged]
     console.print(machine.describe())
     console.print(goals_table(found))
     for each in measured:

@@ -196,7 +196,7 @@ def failed_task(context: Mapping[str, Any]) -> Failure:
     name = task.task_id.rsplit(".", 1)[-1]
     dag, late = _affected(task.dag_id), str(exception) if isinstance(exception, LateFilesError) else ""
     return Failure(
-        **_about(dag, context, done_by=dag.done_by(name)),
+        **_about(dag, context, done_by=dag.done_by(name), task_id=name),
         dag_id=task.dag_id,
         run_id=task.run_id,
         task_id=task.task_id,
@@ -250,14 +250,14 @@ def _affected(dag_id: str) -> Affected:
         return Affected()
 
 
-def _about(dag: Affected, context: Mapping[str, Any], *, done_by: str | None) -> dict[str, Any]:
+def _about(dag: Affected, context: Mapping[str, Any], *, done_by: str | None, task_id: str = "") -> dict[str, Any]:
     day = _day(context)
     known = "" if day == NO_DAY else day
     return {
         "project": dag.project,
-        "model": dag.model,
+        "model": dag.model_of(task_id),
         "day": known,
-        "effect": dag.effect(known),
+        "effect": dag.effect(known, task_id),
         "tier": dag.tier,
         "models": dag.models,
         "owner": dag.owner,

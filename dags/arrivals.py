@@ -85,7 +85,12 @@ class WaitForFiles(S3KeySensor):
         """
         from include.steps.arrivals import missing_files
 
-        if missing := missing_files(self.project, run_date(self.project), settings()):
+        try:
+            missing = missing_files(self.project, run_date(self.project), settings())
+        except Exception:  # noqa: BLE001 another error would be retried, and the wait would begin again
+            log.exception("it is not known which feeds are late")
+            raise error from None
+        if missing:
             raise LateFilesError(missing) from error
         raise error
 

@@ -652,11 +652,14 @@ def publish(
     versions = _versions(model, interval, version)
     config = load_model(model)
     _print(_run("publish", config, interval, mode=mode, versions=versions, data_view=data))
-    if (project := load_project(config.project)).shown_page:
-        _print(_run("public_page", project, interval))
+    if (project := load_project(config.project)).shows_publicly(config.name):
+        page = _run("public_page", project, interval)
+        if not prints_json():  # a script parses one record, that of publish
+            _print(page)
 
 
 @app.command("public_page")
+@prints_records
 def public_page(project: ProjectOption) -> None:
     """Write the page for everybody, with what readers see now; an equal page is not written again."""
     config = load_project(project)

@@ -99,6 +99,8 @@ def _entered(value: Any) -> str:
     """Return a value of an entry: of a list how many there are, of a moment its minute."""
     if isinstance(value, list | dict):
         return str(len(value))
+    if "T" not in str(value):  # Python reads a day, and eight digits, as a moment too
+        return str(value)
     try:
         return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M} UTC"
     except (TypeError, ValueError):

@@ -12,6 +12,10 @@ DONE_BY = {"prepare": "build_features", "score": "publish", "train": "gate", "mo
 """The step whose success shows that a task is made good that is no step itself, such as one that waits."""
 
 
+AFTER_PUBLISH = ("public_page",)
+"""Tasks of DAGs that score which run when the scores are published, for the whole project."""
+
+
 @dataclass(frozen=True)
 class Affected:
     """What a DAG is for.
@@ -32,8 +36,10 @@ class Affected:
     tier: Tier = 2
     owner: str = ""
 
-    def effect(self, day: str) -> str:
-        """Return what readers see if one of its tasks failed; empty if they notice nothing."""
+    def effect(self, day: str, task_id: str = "") -> str:
+        """Return what readers see if a task, or its run, failed; empty if their scores are as always."""
+        if task_id in AFTER_PUBLISH:
+            return ""
         if self.kind in ("prepare", "score"):
             return f"no scores of {day or 'the day'} from {', '.join(self.models)}; those of the day before stay"
         if self.kind == "outbox":
@@ -41,6 +47,10 @@ class Affected:
         if self.kind == "rollback":
             return f"{self.model}: the version that was to be rolled back is still read"
         return "" if self.kind else "nothing is known about this DAG"
+
+    def model_of(self, task_id: str) -> str | None:
+        """Return the model of a task, as its step is recorded with; None if it is about the project."""
+        return None if task_id in AFTER_PUBLISH else self.model
 
     def done_by(self, task_id: str) -> str | None:
         """Return the step whose success for the run date shows that a task was made good."""

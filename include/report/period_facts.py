@@ -139,9 +139,15 @@ class PersonDecided:
 
 @dataclass(frozen=True)
 class SkewFound:
-    """The checks of published rows against rows that were built again."""
+    """The checks of published rows against rows that were built again.
 
-    checks: int = 0
+    Attributes:
+        days: run dates of which a batch was compared; a day that was published again has a check of each batch.
+        rows: that were compared.
+        differing: of these.
+    """
+
+    days: int = 0
     rows: int = 0
     differing: int = 0
 

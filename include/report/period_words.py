@@ -133,12 +133,12 @@ def skew(model: ModelPeriod) -> str:
     days, found = len({each.day for each in model.published}), model.skew
     if not days:
         return ""
-    if not found.checks:
+    if not found.days:
         return f"None of the {_count(days, 'published day')} was compared with the raw tables (view skew)."
     said = "all are equal" if not found.differing else f"{found.differing:,} differ"
     text = f"{found.rows:,} published rows were built again from the raw tables: {said}."
-    if found.checks < days:
-        text += f" Only {found.checks} of {_count(days, 'published day')} were compared (view skew)."
+    if found.days < days:
+        text += f" Only {found.days} of {_count(days, 'published day')} were compared (view skew)."
     return text
 
 

@@ -102,7 +102,8 @@ def _models_shown(project: Project, declared: PublicPage) -> list[str]:
     for name in declared.models:
         if name not in there:
             raise ConfigError(
-                f"{project.folder / 'project.yaml'}: public_page.models: no model {name!r}{nearest(name, there)}"
+                f"{project.folder / 'project.yaml'}: public_page.models: there is no model {name!r}"
+                f"{nearest(name, there)}"
             )
     return [*(declared.models or there)]
 

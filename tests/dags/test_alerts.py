@@ -164,6 +164,15 @@ def test_a_failed_task_says_what_broke_and_what_to_type(bag: Any, receiver: Rece
         assert part in text
 
 
+def test_a_public_page_that_failed_says_that_scores_are_published(bag: Any, receiver: Receiver) -> None:
+    about = context(bag, failure(DataError("no place")))
+    about["ti"].dag_id, about["ti"].task_id = "late_ferry_score", "public_page"
+    TASK_FAILED(about)
+    [text] = receiver.texts
+    assert "Readers: scores are published as always\n" in text
+    assert "Runbook: docs/runbooks/public_page.md" in text
+
+
 def test_the_text_of_an_error_that_is_not_ours_stays_in_the_log(bag: Any, receiver: Receiver) -> None:
     for error in (RuntimeError("postgresql://me:secret@host refused ada@example.org"), failure(RuntimeError("secret"))):
         TASK_FAILED(context(bag, error))

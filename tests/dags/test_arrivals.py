@@ -207,6 +207,19 @@ class TestWait:
             WaitForFiles(project=project).resume_execution("__fail__", timed_out, context)
         assert not isinstance(too_late.value, LateFilesError), "they came at the last moment"
 
+    def test_when_the_time_is_over_it_is_over_also_if_the_landing_does_not_answer(
+        self, project: Project, on_s3: Settings, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Airflow retries any other error, so the run date would wait twelve hours more."""
+
+        def down(*_: object) -> None:
+            raise ConnectionError("no answer")
+
+        monkeypatch.setattr("include.steps.arrivals.missing_files", down)
+        timed_out = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
+        with pytest.raises(AirflowSensorTimeout):
+            WaitForFiles(project=project).resume_execution("__fail__", timed_out, context)
+
     def test_it_does_not_look_before_the_cutoff(
         self, project: Project, on_s3: Settings, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -343,6 +343,20 @@ def test_a_feed_that_is_late_all_day_is_one_incident_that_is_updated(settings: S
     assert texts(settings)[3:] == ["[high] feed sales is late"], "another day is another incident"
 
 
+def test_a_public_page_that_failed_is_made_good_by_any_later_one(settings: Settings) -> None:
+    """Also by hand on another day: the page is of what readers see now."""
+    put(settings, failed("public_page", "a_score", done_by="public_page", effect=""))
+    assert recover(settings) == 0
+    execute(
+        settings,
+        "INSERT INTO step_runs (project, step, interval_start, interval_end, state, seconds, run_id, started_at, "
+        "ended_at) VALUES ('shop', 'public_page', :day, :day, 'success', 1, 'x', clock_timestamp(), clock_timestamp())",
+        day=later(9),
+    )
+    assert recover(settings) == 1
+    assert texts(settings)[-1].startswith("[recovered]")
+
+
 def waited(day: int, **more: Any) -> Failure:
     """Return the failure of a run date that waited for the feed `sales` in vain."""
     about = {"run_id": f"r{day}", "day": str(later(day)), "late_feed": "sales", "done_by": "build_features"}
@@ -395,6 +409,14 @@ def test_a_feed_that_is_late_for_days_is_one_incident_until_each_of_them_arrived
     assert (len(texts(settings)), len(incidents(settings))) == (before, 1), "a later look finds what people know"
     assert put(settings, waited(9)) == [True]
     assert [rule for rule, *_ in incidents(settings)] == ["feed_late", "feed_late"], "another time is another incident"
+
+
+def test_an_incident_of_a_late_feed_names_no_day_that_was_made_good(settings: Settings) -> None:
+    """Also if it is the last one, so that the days left are how the sentence began."""
+    put(settings, waited(0), waited(1), waited(2))
+    assert recover(settings, waited(2)) == 0
+    [(what,)] = execute(settings, "SELECT what FROM incidents")
+    assert what == "feed sales is late since run date 2013-03-01; days missing: 2013-03-01, 2013-03-02"
 
 
 def test_whoever_notices_a_late_feed_first_its_incident_is_one(settings: Settings) -> None:

@@ -220,6 +220,17 @@ def test_a_week_says_what_happened_and_what_is_missing(copy: Settings, ferries: 
     assert files(copy)["2013-W10.pdf"].startswith(b"%PDF-")
 
 
+def test_a_day_of_which_two_batches_were_compared_is_one_day(copy: Settings, ferries: Project) -> None:
+    about = {"model": "late_ferry", "model_version": 1, "state": "compared", "why": "", "rows": 4, "exact": True}
+    empty = {"missing": 0, "features": {}, "scores": {}, "signature": [], "unseen": {}, "outside": {}, "far": {}}
+    checks = [{**about, **empty, "day": WEEK.start, "batch_id": uuid4(), "run_id": "r"} for _ in range(5)]
+    with postgres.connection.engine(copy).begin() as connection:
+        connection.execute(sa.insert(schema.skew_checks), checks)
+    report(copy, ferries)
+    text = Structure(files(copy)["2013-W10.html"].decode()).text
+    assert "Only 1 of 5 published days were compared" in text
+
+
 def test_errors_of_numbers_are_added_up_where_the_rows_are(week: Settings) -> None:
     """Predicted are 0, 0, 1 and 1 where 20, 0 and 20 came true, and nothing for the fourth; the baseline says 5."""
     delay = replace(load_model("late_ferry").monitored, problem_type="regression", outcome="ferry_delay")

@@ -32,3 +32,10 @@ def test_a_step_shows_that_what_waited_for_it_was_made_good() -> None:
     assert (score.done_by("score"), score.done_by("wait_for_features")) == ("score", "publish")
     assert (prepare.done_by("land"), prepare.done_by("wait_for_files")) == ("land", "build_features")
     assert find_affected("maintenance").done_by("sweep") is None
+
+
+def test_a_public_page_that_fails_takes_no_scores_from_readers() -> None:
+    score = find_affected("late_ferry_score")
+    assert score.effect("2013-03-01", "publish").startswith("no scores of 2013-03-01")
+    assert score.effect("2013-03-01", "public_page") == ""
+    assert (score.model_of("publish"), score.model_of("public_page")) == ("late_ferry", None)

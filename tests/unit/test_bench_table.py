@@ -27,6 +27,12 @@ def test_the_page_has_each_goal_with_its_verdict_and_says_when_the_machine_was_b
     assert "pages" not in text
 
 
+def test_time_that_passed_is_judged_only_on_a_free_machine() -> None:
+    missed = (Result("page", "2 s", 3.0, "s", False, is_elapsed=True), *GOALS[:1])
+    assert [each.passed for each in BenchRun("pages", missed, BUSY).judged] == [None, False]
+    assert [each.passed for each in BenchRun("pages", missed, FREE).judged] == [False, False]
+
+
 def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nby hand\n", encoding="utf-8")

@@ -195,13 +195,15 @@ def test_on_a_terminal_an_entry_is_lines_with_what_a_person_needs() -> None:
             "rows": 320,
             "available_from": "2026-03-01T00:00:00.000000+00:00",
             "parts": ["a", "b"],
+            "since": "2026-02-28",
+            "part": "20260228",
             "lacks": {},
         },
     }
     assert [*entry_words(line)] == [
         "    27  2026-03-01 05:30 UTC  delivery sales 2026-03-01 landed",
         "        sales/2026/03/01/a.csv@35cf",
-        "        rows 320, available from 2026-03-01 00:00 UTC, parts 2",
+        "        rows 320, available from 2026-03-01 00:00 UTC, parts 2, since 2026-02-28, part 20260228",
     ]
     decided = {**line, "kind": "decision", "by": "Ada", "why": "checked", "entry": {"decision": "accept"}}
     assert next(entry_words(decided)) == "    27  2026-03-01 05:30 UTC  decision accept, by Ada: checked"
@@ -235,7 +237,8 @@ def test_each_command_that_prints_a_record_can_print_json() -> None:
     assert isinstance(group, TyperGroup)
     steps = "land extract validate revalidate build_features prepare fit evaluate gate promote score publish shadow"
     others = (
-        "outcomes monitor skew unpublish repair accept withdraw approve decline reproduce rehash pull report preflight"
+        "outcomes monitor skew unpublish repair accept withdraw approve decline reproduce rehash pull report preflight "
+        "public_page"
     )
     for name in f"{steps} {others}".split():
         assert "--json" in {option for param in group.commands[name].params for option in param.opts}, name

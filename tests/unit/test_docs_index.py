@@ -28,6 +28,16 @@ def test_no_link_between_pages_is_broken() -> None:
     assert broken == []
 
 
+def test_each_command_of_make_that_is_listed_or_documented_has_a_rule() -> None:
+    """Make says nothing and succeeds if a phony target has no rule."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    rules = {name for line in re.findall(r"^([a-z][a-z -]*):(?!=)", makefile, re.MULTILINE) for name in line.split()}
+    phony = {name for line in re.findall(r"^\.PHONY: ([a-z].*)$", makefile, re.MULTILINE) for name in line.split()}
+    modules = (ROOT / "bench").glob("*.py")
+    named = {name for path in modules for name in re.findall(r"`make (bench-[a-z]+)", path.read_text("utf-8"))}
+    assert sorted((phony | named) - rules) == []
+
+
 def test_the_front_page_has_one_short_row_of_docs() -> None:
     rows = [row for row in (ROOT / "README.md").read_text("utf-8").splitlines() if row.startswith("| `docs/` |")]
     assert len(rows) == 1

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from include.core.printable import markdown
 from include.report.alternatives import Alternatives
 from include.report.fairness import SliceComparison, SlicesCompared
 from include.report.measures import CONFIDENCE, Estimate, Importance
@@ -56,7 +57,7 @@ def fair(found: SlicesCompared) -> str:
     if not beyond:
         return f"Of {count} comparisons of slices, none differs by more than chance explains."
     named = [
-        f"{each.column} {each.value}, {each.rate.name} {_read(each, each.inside.value)} against "
+        f"{each.column} {markdown(each.value)}, {each.rate.name} {_read(each, each.inside.value)} against "
         f"{_read(each, each.others)}"
         for each in beyond
         if each.rate.is_error

@@ -28,6 +28,9 @@ from include.io.postgres.schema import incident_days, incident_failures, inciden
 OF_TASKS = "task"
 """The scope of failed tasks and runs: their success decides whether they are over."""
 
+OF_NOW = ("public_page",)
+"""Steps that make what is true now: any later success makes a failure good, whatever its run dates."""
+
 FAILED = incident_failures.c
 
 TaskKey = tuple[str, str, str, int]
@@ -302,7 +305,10 @@ def _name_missing_days(connection: sa.Connection, project: str) -> None:
     """Write into the incidents of late feeds which days are left; nobody is sent that."""
     for row in connection.execute(sa.select(incident_records).where(_is_open(project), RECORD.rule == FEED_LATE)).all():
         days = _missing_days(connection, row.id)
-        if days and not row.what.startswith(words := late_words(row.subject, days)):
+        if not days:
+            continue
+        words = late_words(row.subject, days)
+        if row.what != words and not row.what.startswith(f"{words}. "):  # fewer days may be the beginning of more
             connection.execute(sa.update(incident_records).where(RECORD.id == row.id).values(what=words))
 
 
@@ -334,8 +340,7 @@ def recover_failures(connection: sa.Connection, succeeded: Iterable[TaskKey], ru
         step_runs.c.project == FAILED.project,
         step_runs.c.model.is_not_distinct_from(FAILED.model),
         step_runs.c.step == FAILED.done_by,
-        step_runs.c.interval_start <= FAILED.day,
-        step_runs.c.interval_end >= FAILED.day,
+        sa.between(FAILED.day, step_runs.c.interval_start, step_runs.c.interval_end) | FAILED.done_by.in_(OF_NOW),
         step_runs.c.state.in_(["success", "skipped"]),
         step_runs.c.started_at >= FAILED.failed_at,
     )

@@ -235,14 +235,14 @@ def read_skew(settings: Settings, model: str, days: Interval) -> SkewFound:
     c = skew_checks.c
     statement = (
         sa
-        .select(c.rows, c.missing, c.features, c.scores)
+        .select(c.day, c.rows, c.missing, c.features, c.scores)
         .where(c.model == model, c.state == "compared", c.day.between(days.start, days.end))
         .order_by(c.day)
     )
     with engine(settings).connect() as connection:
         rows = connection.execute(statement).all()
     differing = sum(max([each.missing, *each.features.values(), *each.scores.values()], default=0) for each in rows)
-    return SkewFound(len(rows), sum(each.rows for each in rows), differing)
+    return SkewFound(len({each.day for each in rows}), sum(each.rows for each in rows), differing)
 
 
 def read_decided(settings: Settings, model: str, days: Interval, as_of: datetime) -> list[VersionDecided]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from include.report import measures
@@ -18,6 +19,7 @@ from nightly_pages.charts import Axis, Bar, Series, bars, lines
 from nightly_pages.pictures import picture, restored
 from tests.pages import HOSTILE, Structure, assert_complete_in_itself
 from tests.unit.report.test_report import KINDS, subject_of
+from tools.insight import words
 from tools.insight.notebook import differences, environment
 from tools.insight.page import make_page
 from tools.insight.section import ModelInsight
@@ -206,6 +208,17 @@ def test_a_run_that_says_something_else_is_found_and_last_digits_are_not() -> No
     other = executed("cost 1,203 (0.997 to 1.43)\nall rows")
     other["cells"][0]["source"] = ["hide()"]
     assert differences(before, other) == ["the cells are others"]
+
+
+@pytest.mark.parametrize("text", ["![x](https://example.com/x)", "[type](https://example.com)", "<b>x</b>", "**x**"])
+def test_a_slice_in_a_sentence_is_text_also_where_a_notebook_renders_markdown(text: str) -> None:
+    found = fairness(unfair("binary"))
+    compared = tuple(replace(each, value=text) if each.value == "BAT" else each for each in found.comparisons)
+    sentence = words.fair(replace(found, comparisons=compared))
+    assert text not in sentence
+    html = MarkdownIt("commonmark").render(sentence)
+    assert not {"a", "img", "b", "strong"} & {tag for tag, _ in Structure(html).elements}
+    assert text in Structure(html).text
 
 
 def test_html_in_a_cell_of_a_table_is_text() -> None:
