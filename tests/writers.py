@@ -41,6 +41,25 @@ def by_files(tables: Tables, day: date, who: str) -> TableRef:
     return from_file(tables, written(day, who), Scope(Interval.of(day)))
 
 
+def by_blocks(tables: Tables, day: date, who: str) -> TableRef:
+    """Replace the day with blocks, one row each."""
+    rows = written(day, who)
+    return tables.write_blocks(TABLE, lambda: rows.iter_slices(1), rows.schema, Scope(Interval.of(day)))
+
+
+def by_blocks_of_now(tables: Tables, day: date, who: str) -> TableRef:
+    """Replace the rows of now, if they differ."""
+    rows = written(day, who)
+    tables.create(TABLE, rows.schema)
+    return tables.replace_blocks(
+        TABLE,
+        lambda there: iter([(rows, there.sort("value").collect())]),
+        rows.height,
+        Scope(Interval.of(day)),
+        schema=rows.schema,
+    )
+
+
 def from_file(tables: Tables, rows: pl.DataFrame, scope: Scope, *, by: str = "day") -> TableRef:
     with NamedTemporaryFile(suffix=".parquet") as file:
         rows.write_parquet(file.name)
@@ -51,6 +70,8 @@ WRITERS: dict[str, Callable[[Tables, date, str], TableRef]] = {
     "replace": by_replace,
     "function": by_function,
     "files": by_files,
+    "blocks": by_blocks,
+    "blocks of now": by_blocks_of_now,
 }
 
 

@@ -36,7 +36,8 @@ def find_limits(rows: pl.LazyFrame, count: int, block_rows: int) -> list[Limit]:
     """
     blocks = max(1, -(-count // block_rows))
     is_sampled = pl.col("entity_id").hash(0) % max(1, block_rows // SAMPLED) == 0
-    sample = rows.select(HORIZON, "entity_id").filter(is_sampled).unique().collect(engine="streaming")
+    has_id = pl.col("entity_id").is_not_null()  # polars 2.1.0 panics at a limit without one
+    sample = rows.select(HORIZON, "entity_id").filter(is_sampled & has_id).unique().collect(engine="streaming")
     limits = sample.sort(HORIZON, "entity_id").gather_every(max(1, -(-sample.height // blocks)))
     return limits.slice(1).rows()
 

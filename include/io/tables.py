@@ -192,7 +192,7 @@ class Tables:
                     raise DataError(f"table {self.uri(table)} does not exist yet, so its rows cannot be changed")
                 before = pl.scan_delta(current).filter(scope.expr()).collect()
                 wanted = rows(before)
-                if wanted.sort(sort_by).equals(before.sort(sort_by)):
+                if _same(wanted.sort(sort_by), before.sort(sort_by)):
                     return current.version(), wanted.height
             else:
                 wanted = rows
@@ -222,7 +222,7 @@ class Tables:
     ) -> TableRef:
         """Replace the rows in `scope`, in one commit, by those of blocks, of which few are in memory at a time.
 
-        If there is no table, one is created. Rows keep their order, which must follow from their content.
+        If there is no table, one is created. Blocks may be written in another order, as delta-rs has several threads.
 
         Args:
             table: the name of the table.
@@ -272,7 +272,7 @@ class Tables:
             there = pl.scan_delta(current).filter(scope.expr())
             before = there.select(pl.len()).collect().item()
             there = there if before else there.clear()  # an empty frame is not read from the table again
-            if before == rows and (not rows or all(new.equals(old) for new, old in blocks(there))):
+            if before == rows and (not rows or all(_same(new, old) for new, old in blocks(there))):
                 return current.version(), rows
             return self._stream(table, current, count, (new for new, _ in blocks(there)), arrow, scope)
 
@@ -328,8 +328,8 @@ class Tables:
     ) -> TableRef:
         """Replace the rows in `scope` by those of local Parquet files (at least one), in one commit.
 
-        Rows are streamed and keep their order. If there is no table, one is created, partitioned by `partition_by`. A
-        new column is allowed; it is null in rows written before.
+        Rows are streamed, and batches of them may be written in another order. If there is no table, one is created,
+        partitioned by `partition_by`. A new column is allowed; it is null in rows written before.
 
         Raises:
             DataError: a column is lost or has another type.
@@ -438,6 +438,11 @@ def _by_another_thread(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]
     with ThreadPoolExecutor(1) as executor:
         while (frame := executor.submit(next, frames, None).result()) is not None:
             yield frame
+
+
+def _same(one: pl.DataFrame, other: pl.DataFrame) -> bool:
+    """Return whether two frames have equal rows, whatever the order of columns: an old table keeps its own."""
+    return {*one.columns} == {*other.columns} and one.equals(other.select(one.columns))
 
 
 def _in_order(rows: pl.DataFrame, sort_by: Sequence[str]) -> pl.DataFrame:

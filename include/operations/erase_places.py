@@ -317,7 +317,9 @@ class ErasureJob:
         shared = self.settings.database_url.get_secret_value()
         mlflow = self.settings.mlflow_tracking_uri.get_secret_value()
         plain = [text for text in self.plain if len(text) >= MIN_SEARCHED]
-        counted = {"predictions", "outcomes", postgres.erasures.project_entities(self.project).name, "journal"}
+        entities = postgres.erasures.project_entities(self.project).name
+        # the proof has the hash: an entry of the journal, which is in a block later
+        counted = {"predictions", "outcomes", entities, "journal", "journal_blocks"}
         for place, url in (("shared database", shared), ("MLflow's database", mlflow)):
             if not url.startswith("postgres"):
                 continue

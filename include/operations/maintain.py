@@ -59,7 +59,7 @@ def maintain(
     tables = Tables(settings)
     there = [table for table in declared_tables(project) if tables.exists(table)]
     named = named_versions(project, settings, tables) if "vacuum" in only else {}
-    before = interval.end - timedelta(days=reach(project))
+    before = interval.end - timedelta(days=min(reach(project), (interval.end - date.min).days))
     done = []
     for table in there:
         found = MaintainedTable(table=table)

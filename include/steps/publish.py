@@ -187,7 +187,7 @@ def batch_id(model: str, day: date, model_version: int, digest: str) -> str:
 
 
 def _batch(model: Model, found: "_FoundDay", as_of: datetime) -> Batch:
-    scored, digest = found.scored, found.digest.hexdigest()
+    scored, digest = found.scored, found.digest
     return Batch(
         batch_id=batch_id(model.name, scored.day, scored.model_version, digest),
         day=scored.day,
@@ -213,9 +213,10 @@ class _FoundDay:
     versions: set[int] = field(default_factory=set)
     predicted: set[str] = field(default_factory=set)
     repeats_entities: bool = False
+    digest: str = ""
 
     def __post_init__(self) -> None:
-        self.digest = begin_batch_digest(self.scored.rows)
+        self._digest = begin_batch_digest(self.scored.rows)
 
     def add(self, rows: pl.DataFrame, keys: pl.DataFrame | None) -> None:
         """Add a block of the day: its scores, and the keys of its entities, both sorted by KEY."""
@@ -239,7 +240,11 @@ class _FoundDay:
             unique = keys.unique(KEY)
             self.described += rows.join(unique, on=KEY, how="semi").height
             self.repeats_entities |= unique.height < keys.height
-        self.digest.add(rows)
+        self._digest.add(rows)
+
+    def finish(self) -> None:
+        """Make the digest, which holds columns until then: many days are examined before the first is written."""
+        self.digest = self._digest.hexdigest()
 
     def wrong(self) -> Iterator[str]:
         """Yield what is wrong. The sentences contain days and counts, but no values."""
@@ -281,10 +286,12 @@ class _Chunk:
         nothing = pl.LazyFrame(schema={"day": pl.Date, HORIZON: pl.Int32, "entity_id": pl.String})
         keys = [block.select(KEY) for block in self.of_entities or [nothing] * len(self.of_scores)]
         for rows, described in zip(read_blocks(self.of_scores), read_blocks(keys), strict=True):
-            of_day = _by_day(described)
-            for day, part in _by_day(rows).items():
-                entities = None if self.of_entities is None else of_day.get(day, described.clear())
-                days[day].add(part, entities)
+            of_scores, of_entities = _by_day(rows), _by_day(described)
+            for day in {**of_scores, **of_entities}:
+                entities = None if self.of_entities is None else of_entities.get(day, described.clear())
+                days[day].add(of_scores.get(day, rows.clear()), entities)
+        for found in self.found:
+            found.finish()
 
 
 def _by_day(rows: pl.DataFrame) -> dict[date, pl.DataFrame]:

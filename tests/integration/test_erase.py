@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from include.core.actions import TopK
 from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.interval import Interval
+from include.core.journal import Entry
 from include.core.outbox import Message
 from include.core.periods import Period
 from include.core.personal import HashKey
@@ -28,8 +29,9 @@ from include.core.public_page import PublicPage
 from include.core.records import Alert, ScoredDay
 from include.core.settings import Settings
 from include.io import exports, postgres
-from include.io.journal import restore
+from include.io.journal import export, restore
 from include.io.postgres import connection as product
+from include.io.postgres.journal import ENTRIES_OF_A_BLOCK
 from include.io.postgres.messages import Outbox
 from include.io.postgres.predictions import batch_digest
 from include.io.postgres.training_summaries import TrainingSummary
@@ -426,6 +428,16 @@ def test_killed_anywhere_it_is_completed_by_the_next_run(
     assert not any(PERSON in text for _, text in texts)
     run("land", project, FEW, settings)
     assert validate(project, FEW, settings).refused == ()
+
+
+def test_the_proof_stays_in_a_block_of_the_journal(landed: tuple[Project, Settings]) -> None:
+    project, settings = landed
+    done = erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    entries = [Entry.verdict(f"sailings/{n}", "sailings", DAY, None) for n in range(ENTRIES_OF_A_BLOCK)]
+    postgres.journal.add_entries(settings, project.name, entries)
+    export(settings, project.name)
+    again = erasing.erase(project, settings, [PERSON], by="ana", why="ticket")
+    assert (again.sequences, again.left) == (done.sequences, [])
 
 
 def test_older_raw_tables_bring_nobody_back(landed: tuple[Project, Settings], install: Install, tmp_path: Path) -> None:

@@ -110,6 +110,16 @@ def test_an_old_table_gets_the_properties_of_new_ones(tmp_path: Path) -> None:
     assert tables.version(TABLE) == version
 
 
+def test_a_feed_that_looks_for_corrections_of_all_days_keeps_them_as_they_are(
+    settings: Settings, project: Project
+) -> None:
+    feeds = {name: feed.model_copy(update={"corrections_days": 10**7}) for name, feed in project.feeds.items()}
+    for_ever = project.model_copy(update={"feeds": feeds})
+    small.prepare(settings, project, DAY)
+    done = maintain(for_ever, today(project), settings, only=["compact"])
+    assert {each.compacted_files for each in done.tables} == {0}
+
+
 # --- vacuum
 
 

@@ -25,6 +25,7 @@ from include.core.project import Project
 from include.core.records import PublishedDay, ScoredDay
 from include.core.settings import Settings, utc_now
 from include.io import postgres
+from include.io.postgres.predictions import RowsDigest, begin_batch_digest
 from include.io.tables import Scope, Tables
 from include.operations.unpublish import unpublish
 from include.steps import publish as step
@@ -341,6 +342,31 @@ def test_an_entity_that_the_feed_has_twice_is_refused_unless_nothing_is_correcte
     assert set(counts(settings).values()) == {0}
     assert [d.state for d in put(scores, entities=twice, mode="missing")] == ["published"]
     assert counts(settings)["entities_ferries"] == 4
+
+
+def test_of_a_day_without_scores_too_an_entity_may_come_twice(put: Any, settings: Settings) -> None:
+    scores = frame(DAY)
+    twice = pl.concat([entities_of(scores), entities_of(scores, "DL").head(1)])
+    none = [ScoredDay(day=DAY, model_version=1, rows=0)]
+    assert [d.state for d in put(scores.clear(), entities=twice, days=none, mode="missing")] == ["published"]
+    assert counts(settings)["entities_ferries"] == 4
+
+
+def test_columns_of_a_day_are_not_held_until_all_days_are_examined(
+    late: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(step, "CHUNK_ROWS", 9)
+    digests: list[RowsDigest] = []
+
+    def begin(rows: int) -> RowsDigest:
+        digests.append(begin_batch_digest(rows))
+        return digests[-1]
+
+    monkeypatch.setattr(step, "begin_batch_digest", begin)
+    scores = frame(*(DAY + timedelta(days=n) for n in range(5)))
+    chunks = step._verify(late, scores.lazy(), None, sorted(asked(scores), key=lambda d: d.day), tmp_path)
+    assert len({found.digest for chunk in chunks for found in chunk.found}) == len(digests) == 5
+    assert [digest._kept for digest in digests] == [{}] * 5
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

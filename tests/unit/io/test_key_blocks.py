@@ -34,6 +34,15 @@ def test_blocks_have_all_rows_in_the_order_of_the_key(rows: int, horizons: int, 
     assert max(block.height for block in found) < 1500
 
 
+def test_a_row_without_an_id_begins_no_block(tmp_path: Path) -> None:
+    """Such scores are refused, with a sentence."""
+    ids = ["a", "b", None, "c"]
+    made = pl.DataFrame({"day": [date(2026, 3, 1)] * 4, "horizon": [0, 0, 1, 1], "entity_id": ids})
+    limits = find_limits(made.lazy(), 4, 1)
+    assert limits == [(0, "b"), (1, "c")]
+    assert sum(block.height for block in read_blocks(split(made.lazy(), limits, tmp_path / "blocks"))) == 4
+
+
 def test_rows_with_one_key_are_in_one_block(tmp_path: Path) -> None:
     made = pl.concat([frame(5000), frame(5000)])
     blocks = split(made.lazy(), find_limits(made.lazy(), 10_000, 500), tmp_path / "blocks")

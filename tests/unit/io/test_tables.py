@@ -321,13 +321,25 @@ class TestBlocks:
     def put(self, tables: Tables, *blocks: pl.DataFrame) -> TableRef:
         return tables.write_blocks(TABLE, lambda: iter(blocks), frame(FIRST).schema, Scope(Interval.of(FIRST)))
 
-    def test_blocks_are_one_commit_and_keep_their_order(self, tables: Tables) -> None:
+    def test_blocks_are_one_commit(self, tables: Tables) -> None:
         self.put(tables, frame(FIRST, 9))
         ref = self.put(tables, frame(FIRST, 3), frame(FIRST, 1, 2))
         assert (ref.version, ref.rows) == (2, 3)
-        assert tables.scan(TABLE).collect()["value"].to_list() == [3, 1, 2]
+        assert stored(tables) == rows_of(frame(FIRST, 1, 2, 3))
         assert self.put(tables).rows == 0
         assert stored(tables) == []
+
+    def test_a_table_with_another_order_of_columns_is_not_written_again(self, tables: Tables) -> None:
+        """A table keeps the order of its first writer, whatever project.yaml says by now."""
+        rows, scope = frame(FIRST, 1, 2), Scope(Interval.of(FIRST))
+        tables.create(TABLE, {name: rows.schema[name] for name in ("value", "who", "day")})
+        first = self.put(tables, rows)
+        again = tables.replace_blocks(
+            TABLE, lambda there: iter([(rows, there.sort("value").collect())]), 2, scope, schema=rows.schema
+        )
+        whole = tables.replace(TABLE, lambda _: rows, scope, sort_by=["value"])
+        assert again == whole == first
+        assert tables.scan(TABLE).select(rows.columns).collect().equals(rows)
 
     def test_an_error_of_a_block_is_raised_as_it_is(self, tables: Tables) -> None:
         """delta-rs would make a text of it, and of what it was about."""
