@@ -1,8 +1,10 @@
-"""Lay out lines and tables for a terminal of any width. Pure; `width` None is a file or a pipe, where nothing is cut.
+"""Lay out lines and tables for a terminal of any width; `width` None is a file or a pipe, where nothing is cut.
 
 Nothing here uses colour: a mark (`✓`, `✗`) or a word says what a colour would.
 """
 
+import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 
@@ -11,6 +13,12 @@ WHOLE = ("python ", "airflow ", "make ", "docker ", ". ", "{", "}", '"', "[", "]
 GAP = "  "
 LEAST = 12
 """The narrowest that a column with long texts may become."""
+
+
+def terminal_width(*, error: bool = False) -> int | None:
+    """Return the width of the terminal on standard output (or error); None if it is a file or a pipe."""
+    stream = sys.stderr if error else sys.stdout
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def fold(line: str, width: int | None) -> list[str]:
