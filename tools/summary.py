@@ -153,7 +153,7 @@ def _decisions(rows: list[Any]) -> Table:
 
 
 def _published(rows: list[Any]) -> Table:
-    columns = ("model", "day", "version", "rows", "mean score", "known", "how good")
+    columns = ("model", "day", "version", "rows", "mean score", "outcomes", "how good")
     table = _table("Published by day", *columns, right=columns[2:6], folded="how good")
     for row in rows:
         metrics, known = row.metrics or {}, "not yet"
