@@ -23,7 +23,6 @@ import polars as pl
 import sqlalchemy as sa
 import typer
 from polars.testing import assert_frame_equal
-from rich.console import Console
 from rich.table import Table
 
 from bench import cpu
@@ -35,6 +34,7 @@ from include.core.settings import Settings
 from include.io.registry import Registry
 from include.io.tables import Tables
 from include.steps.score import read_digests
+from tools.console import console_for_people
 from tools.demo import AirflowApi, command, days, settings_of
 from tools.stack import ROOT, Stack
 
@@ -50,7 +50,7 @@ YEAR_GOAL, MANY_GOAL = 3.0, 1.25
 
 RUN_SECONDS = 3600
 
-console = Console(highlight=False, soft_wrap=True)
+console = console_for_people()
 
 
 class BackfillBench:

@@ -20,7 +20,6 @@ from statistics import NormalDist, median
 
 import numpy as np
 import polars as pl
-from rich.console import Console
 
 from bench.bare import count_late, features_of, late_rates, make_features
 from bench.results import Result
@@ -31,6 +30,7 @@ from include.monitoring.drift_effects import Compared, Days, evaluate
 from include.monitoring.drift_summary import Edges, Summarised, Summary, WatchedSeries, summarise, summarise_day
 from include.projects.flights import simulate
 from include.projects.stores import simulate as stores
+from tools.console import console_for_people
 
 ZONE = "America/New_York"
 DAYS = 364
@@ -41,7 +41,7 @@ STARTS = tuple(HALF + n for n in (35, 42, 81, 88, 129, 135, 141))
 
 COST_GOAL = 60
 
-console = Console(highlight=False, soft_wrap=True)
+console = console_for_people()
 
 
 def flights_year() -> pl.DataFrame:

@@ -25,11 +25,11 @@ import psutil
 import sqlalchemy as sa
 import typer
 from pydantic import SecretStr
-from rich.console import Console
 from rich.table import Table
 
 from bench.results import Result
 from tests.own_projects import use_own_projects
+from tools.console import console_for_people
 
 use_own_projects()  # before the next imports, which load one
 
@@ -59,7 +59,7 @@ ROWS_READ = """
 SELECT coalesce(sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)), 0) FROM pg_stat_user_tables
 """
 
-console = Console(highlight=False, soft_wrap=True)
+console = console_for_people()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 import polars as pl
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from include.config.loading import load_project
@@ -27,6 +26,7 @@ from include.core.interval import Interval
 from include.core.settings import Settings
 from include.io import postgres
 from include.operations.simulate import deliver, make_frame, usual_available_at
+from tools.console import console_for_people
 
 FIRST = date(2013, 3, 1)
 HERE = Path(__file__).parents[1]
@@ -86,7 +86,7 @@ for feed in ("schedule", "weather", "actuals"):
 print(rows)
 """
 
-console = Console(highlight=False, width=120)
+console = console_for_people()
 
 
 def scaled(feed: str, frame: pl.DataFrame, times: int) -> Iterator[pl.DataFrame]:

@@ -30,7 +30,6 @@ import psutil
 import sqlalchemy as sa
 import typer
 from pydantic import SecretStr
-from rich.console import Console
 from rich.table import Table
 
 from bench.results import Result
@@ -45,6 +44,7 @@ from include.io.postgres.promotions import open_promotion_history
 from include.io.tables import Scope, Tables
 from tests import deliveries
 from tests.own_projects import use_own_projects
+from tools.console import console_for_people
 from tools.stack import ROOT
 
 MODEL, PROJECT, FEED = "late_ferry", "ferries", "sailings"
@@ -66,7 +66,7 @@ LABELS = {
     "spark": "Spark, JDBC",
 }
 
-console = Console(highlight=False, width=120)
+console = console_for_people()
 
 
 @dataclass(frozen=True)

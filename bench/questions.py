@@ -19,7 +19,6 @@ from typing import Annotated, Any
 import psutil
 import sqlalchemy as sa
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from bench.results import Result
@@ -27,6 +26,7 @@ from include.config.loading import load_project
 from include.core.settings import Settings
 from include.io import postgres
 from tests.own_projects import use_own_projects
+from tools.console import console_for_people
 
 PAGE = Path(__file__).parents[1] / "docs" / "questions.md"
 GOAL_MS = 200
@@ -35,7 +35,7 @@ MODELS = 10
 DAYS = 365
 ASKED = 7
 
-console = Console(highlight=False, width=140)
+console = console_for_people()
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ import polars as pl
 import psutil
 import typer
 from polars.testing import assert_frame_equal
-from rich.console import Console
 from rich.table import Table
 
 from bench import cpu, machine
@@ -37,6 +36,7 @@ from bench.table import goals_table
 from include.config.loading import load_model, load_project
 from include.core.interval import Interval
 from tests.servers import serving
+from tools.console import console_for_people
 from tools.spark_server import SPARK_SETTINGS, spark_server
 from tools.stack import ROOT, Stack
 
@@ -51,7 +51,7 @@ JUDGED_TIMES = 100  # of the goals about time
 RANGE_STEPS = ("land", "validate", "build_features", "score", "publish")
 """The steps that do what the script does."""
 
-console = Console(highlight=False, soft_wrap=True)
+console = console_for_people()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ import polars as pl
 import typer
 from polars.testing import assert_frame_equal
 from pydantic import SecretStr
-from rich.console import Console
 from rich.table import Table
 
 from bench import cpu
@@ -34,6 +33,7 @@ from include.core.names import features_table
 from include.core.settings import Settings
 from include.io.tables import Tables
 from tests.servers import serving
+from tools.console import console_for_people
 from tools.demo import command, days, settings_of
 from tools.spark_server import SPARK_SETTINGS, spark_server
 from tools.stack import ROOT, Stack
@@ -45,7 +45,7 @@ DEFAULT, OURS, FIRST, WARM = "default", "ours", "server, first job", "server, wa
 NEEDED = "spark.sql.parquet.outputTimestampType TIMESTAMP_MICROS"  # Delta reads INT96, Spark's default, as nanoseconds
 WARM_JOBS = 4  # jobs before the server is measured, because the JVM still compiles during them
 
-console = Console(highlight=False, soft_wrap=True)
+console = console_for_people()
 
 JOB = """
 import json, sys, time

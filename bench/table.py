@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from bench import cpu, machine
 from bench.results import Result
+from tools.console import console_for_people
 
 MODULES = ("scale", "backfill", "publish", "history", "models", "pages", "questions", "drift")
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 BEGIN, END = "<!-- `make bench` writes from here -->", "<!-- to here -->"
 
-console = Console(highlight=False, width=140)
+console = console_for_people()
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class BenchRun:
 
 def goals_table(results: Sequence[Result]) -> Table:
     """Return a table of goals for a terminal."""
-    table = Table("goal", "limit", "figure", "verdict", "note")
+    table = Table("goal", "limit", "figure", "verdict", "note", show_lines=True)
     for each in results:
         table.add_row(each.goal, each.limit, _figure(each), _verdict(each), each.note)
     return table

@@ -25,11 +25,11 @@ from pydantic_settings import SettingsError
 from include.cli_alerts import commands as alerts_commands
 from include.cli_incidents import commands as incident_commands
 from include.cli_latency import commands as latency_commands
-from include.cli_latency import terminal_width
 from include.cli_lineage import commands as lineage_commands
 from include.cli_maintain import commands as maintain_commands
 from include.cli_personal import commands as personal_commands
 from include.cli_records import prints_json, prints_records
+from include.cli_say import say
 from include.cli_words import entry_words, message_words, promotion_words, words
 from include.config.loading import load_model, load_project, project_names
 from include.config.model import Model
@@ -51,7 +51,7 @@ from include.core.records import (
     StepResult,
 )
 from include.core.settings import DATABASE_URL, Settings
-from include.core.terminal import fold
+from include.core.terminal import terminal_width
 
 app = typer.Typer(
     help=__doc__.split("\n\n")[0], no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -72,12 +72,14 @@ DeliveryOption = Annotated[str, typer.Option("--delivery", help="a delivery, as 
 By = Annotated[str, typer.Option(help="who decides")]
 Why = Annotated[str, typer.Option(help="why, for the journal")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the steps' records as JSON instead")]
-VersionOption = Annotated[int | None, typer.Option(min=1, help="this version instead of each day's champion")]
+VersionOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="this version instead of each day's champion")
+]
 Data = Annotated[
     DataView,
     typer.Option("--data", help="point_in_time: what each day's own run knew; latest: everything landed since as well"),
 ]
-ModelOption = Annotated[str, typer.Option("--model", help="a model: a folder of include/projects/<project>/models")]
+ModelOption = Annotated[str, typer.Option("--model", help="a model: a folder in `models` of its project")]
 
 journal = typer.Typer(help="Show the journal, export it, or restore it from its export.", no_args_is_help=True)
 app.add_typer(journal, name="journal")
@@ -103,8 +105,7 @@ def show_journal(
 ) -> None:
     """Print entries of the journal, in order; as JSON lines in a pipe, with all that an entry says.
 
-    With --start, only the deliveries of these file days are printed, with their verdicts and decisions. Records of
-    prepared days and trainings are left out, because they are about run dates.
+    With --start, only deliveries of these file days, with verdicts and decisions; other records are about run dates.
     """
     from include.io import postgres
 
@@ -113,7 +114,7 @@ def show_journal(
     days = _interval(start, end) if start else None
     for line in postgres.journal.read_lines(_settings(), load_project(project).name, 0):
         if _concerns(line, days) and feed in (None, line["entry"].get("feed")):
-            _say(*([json.dumps(line, sort_keys=True)] if prints_json() else entry_words(line)))
+            say(*([json.dumps(line, sort_keys=True)] if prints_json() else entry_words(line)))
 
 
 def _concerns(line: dict[str, Any], files: Interval | None) -> bool:
@@ -133,19 +134,19 @@ def restore_journal(project: ProjectOption) -> None:
 
     settings, config = _settings(), load_project(project)
     restored = restore(settings, config.name)
-    _say(f"{restored.added} entries restored")
+    say(f"{restored.added} entries restored")
     if restored.promotions:
-        _say(
+        say(
             f"{restored.promotions} promotions and rollbacks by people restored, with the numbers that the versions "
             "had; trainings of the same days, in the same order, make the same numbers"
         )
     if read_journal(settings, config).erased.hashes:
-        _say(
+        say(
             "persons were erased, and tables from a backup may have them: before any step, run: "
             f"python -m include.cli erase --project {project} --again"
         )
     if ahead := restored.not_exported:
-        _say(
+        say(
             f"the export lacks {len(ahead)} entries, which only the database has: {ahead[0]} to {ahead[-1]}; they "
             f"stay. To export them, run: python -m include.cli journal export --project {project}"
         )
@@ -158,7 +159,7 @@ def export_journal(project: ProjectOption) -> None:
 
     settings, name = _settings(), load_project(project).name
     require_exported(settings, name)
-    _say(f"exported up to entry {export(settings, name)}")
+    say(f"exported up to entry {export(settings, name)}")
 
 
 outbox = typer.Typer(help="Show the messages that wait or were given up, or send them.", no_args_is_help=True)
@@ -173,9 +174,9 @@ def show_outbox() -> None:
 
     for message in Outbox(_settings().database_url).read_unsent():
         if prints_json():
-            _say(json.dumps(message, default=str, ensure_ascii=False))
+            say(json.dumps(message, default=str, ensure_ascii=False))
         else:
-            _say(*message_words(message))
+            say(*message_words(message))
 
 
 @outbox.command("send")
@@ -196,11 +197,11 @@ def send_outbox(
     messages = Outbox(settings.database_url)
     if given_up:
         since_then = datetime.combine(since, time.min, UTC) if since else start
-        _say(f"{messages.renew(since_then)} messages are tried again")
+        say(f"{messages.renew(since_then)} messages are tried again")
     addresses = {name: address.get_secret_value() for name, address in settings.destinations.items()}
     found = send_due(messages, addresses.get, seconds=600)
     for line in (f"{len(found.sent)} messages sent", *found.waiting, *found.given_up):
-        _say(line)
+        say(line)
     if found.given_up:
         raise typer.Exit(1)
 
@@ -243,13 +244,7 @@ def _print(record: Record) -> None:
 
 def _show(record: Record, *, as_json: bool) -> None:
     """Print a record for a person, or as JSON."""
-    _say(*(record.model_dump_json(indent=2).split("\n") if as_json else words(record, terminal_width())))
-
-
-def _say(*lines: str, error: bool = False) -> None:
-    """Print lines, folded to the terminal, which obeys nothing of what comes from outside, such as a file's name."""
-    for line in (part for each in lines for part in fold(printable(each), terminal_width(error=error))):
-        typer.secho(line, fg="red" if error else None, err=error)
+    say(*(record.model_dump_json(indent=2).split("\n") if as_json else words(record, terminal_width())))
 
 
 @app.command()
@@ -264,7 +259,7 @@ def migrate() -> None:
     settings = _settings()
     revision = postgres.migrations.migrate(settings.as_owner(), [load_project(name) for name in project_names()])
     Registry(settings).prepare()
-    _say(f"the shared database is at revision {revision}; MLflow is ready")
+    say(f"the shared database is at revision {revision}; MLflow is ready")
 
 
 @app.command()
@@ -371,8 +366,10 @@ def try_features(
     entity: Annotated[
         list[str], typer.Option(help="its entity_id, or column=value of the feed of entities; may be repeated")
     ],
-    horizon: Annotated[int, typer.Option(min=0, help="days from the run date to the day that they are about")] = 0,
-    rows: Annotated[int, typer.Option(min=1, help="the most rows of each feed")] = 10,
+    horizon: Annotated[
+        int, typer.Option(min=0, metavar="N", help="days from the run date to the day that they are about")
+    ] = 0,
+    rows: Annotated[int, typer.Option(min=1, metavar="N", help="the most rows of each feed")] = 10,
     data: Data = "point_in_time",
 ) -> None:
     """Show one entity's features of a prepared day, and the rows that they can have come from; builds nothing."""
@@ -380,7 +377,7 @@ def try_features(
     from include.operations.try_features import try_features as look_up
 
     found = look_up(load_project(project), day, entity, _settings(), horizon=horizon, rows=rows, data_view=data)
-    _say(*lines(found, terminal_width()))
+    say(*lines(found, terminal_width()))
 
 
 @app.command()
@@ -417,7 +414,9 @@ def gate(
     model: ModelOption,
     day: Day,
     data: Data = "point_in_time",
-    version: Annotated[int | None, typer.Option(min=1, help="an adopted version instead of the day's best fit")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="an adopted version instead of the day's best fit")
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -489,7 +488,7 @@ def adopt_model(
 @prints_records
 def promote(
     model: ModelOption,
-    version: Annotated[int, typer.Option(help="the model version that passed the gate")],
+    version: Annotated[int, typer.Option(metavar="N", help="the model version that passed the gate")],
     from_day: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="champion from this day on")],
     by: Annotated[str, typer.Option(help="who decides")],
     why: Annotated[str, typer.Option(help="why, for the promotion history")],
@@ -502,7 +501,7 @@ def promote(
     _print(_run("promote", load_model(model), Interval.of(from_day), **options))
 
 
-PendingOption = Annotated[int, typer.Option(min=1, help="the pending version")]
+PendingOption = Annotated[int, typer.Option(min=1, metavar="N", help="the pending version")]
 
 
 @app.command()
@@ -543,8 +542,8 @@ def rollback(
     options = {"to": str(plan.model_version), "by": by, "why": why, "force": force}
     done = cast(RolledBack, _run("rollback", found, plan.interval, **options))
     for day in done.days:
-        _say(f"{day.day}: {day.state}, instead of version {day.instead_of}")
-    _say(done.sentence)
+        say(f"{day.day}: {day.state}, instead of version {day.instead_of}")
+    say(done.sentence)
 
 
 def _versions(model: str, interval: Interval, version: int | None) -> dict[date, int]:
@@ -564,7 +563,7 @@ def report(
         date | None, typer.Option("--date", parser=_day, metavar="DAY", help="with --project: a day of the period")
     ] = None,
     model: Annotated[str | None, typer.Option(help="a model: its training report as PDF, beside the page")] = None,
-    version: Annotated[int | None, typer.Option(min=1, help="with --model: the version")] = None,
+    version: Annotated[int | None, typer.Option(min=1, metavar="N", help="with --model: the version")] = None,
     *,
     send: Annotated[bool, typer.Option("--send", help="send it to the subscribers of project.yaml, once")] = False,
 ) -> None:
@@ -576,7 +575,7 @@ def report(
     elif model and version and not (project or period or day or send):
         from include.operations.print_report import print_report
 
-        _say(print_report(load_model(model), version, _settings()))
+        say(print_report(load_model(model), version, _settings()))
     else:
         raise ActionRequiredError("give --project, --period and --date, or --model and --version")
 
@@ -585,7 +584,9 @@ def report(
 @prints_records
 def reproduce(
     model: ModelOption,
-    version: Annotated[int, typer.Option("--version", "--model-version", min=1, help="a version of the registry")],
+    version: Annotated[
+        int, typer.Option("--version", "--model-version", min=1, metavar="N", help="a version of the registry")
+    ],
 ) -> None:
     """Train a version again on its own rows and compare the scores of both; exit code 1 if they differ."""
     from include.operations.reproduce import reproduce as train_again
@@ -599,14 +600,14 @@ def reproduce(
 @app.command()
 @prints_records
 def promotions(model: ModelOption) -> None:
-    """Print the promotions by hand; in a pipe for `restore_promotions`, for no backfill can make these again."""
+    """Print promotions by hand, which no backfill makes again; in a pipe as JSON for `restore_promotions`."""
     from include.io import postgres
 
     found = postgres.promotions.read_manual_promotions(_settings(), model)
     if prints_json():
-        _say(postgres.promotions.ROWS.dump_json(found, indent=2).decode())
+        say(postgres.promotions.ROWS.dump_json(found, indent=2).decode())
     else:
-        _say(*promotion_words(model, found, terminal_width()))
+        say(*promotion_words(model, found, terminal_width()))
 
 
 @app.command("restore_promotions")
@@ -623,7 +624,7 @@ def restore_promotions(
         raise ActionRequiredError(f"{file} is not the output of `promotions`: {error.errors()[0]['msg']}") from error
     if others := sorted({row.model for row in rows} - {model}):
         raise ActionRequiredError(f"{file} has promotions of {', '.join(others)}, not only of {model}")
-    _say(f"{postgres.promotions.restore_promotions(_settings(), model, rows)} of {len(rows)} rows written")
+    say(f"{postgres.promotions.restore_promotions(_settings(), model, rows)} of {len(rows)} rows written")
 
 
 @app.command()
@@ -696,7 +697,12 @@ def unpublish(
     start: Annotated[date, typer.Option("--start", "--day", parser=_day, metavar="DAY", help="first day")],
     end: End = None,
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S"], help="undo only later publications, UTC")
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S"],
+            metavar="MOMENT",
+            help="undo only later publications: UTC, such as 2026-03-01T05:00:00",
+        ),
     ] = None,
 ) -> None:
     """Undo the newest publication of each day: readers see the batch before it, or nothing."""
@@ -736,10 +742,10 @@ def check(project: ProjectOption, start: Start, end: End = None) -> None:
     if dead := dead_watcher(settings.database_url, datetime.now(UTC)):
         findings.append(dead)
     for finding in findings:
-        _say(f"✗ {finding}")
+        say(f"✗ {finding}")
     if findings:
         raise typer.Exit(1)
-    _say(f"✓ {project} {interval}: features, batches, pointers and promotion history agree")
+    say(f"✓ {project} {interval}: features, batches, pointers and promotion history agree")
 
 
 @app.command("check_config")
@@ -756,16 +762,16 @@ def check_config(
     names = [project] if project else project_names()
     problems = [problem for name in names for problem in problems_of(name)]
     for problem in (each for name in names for each in unwritten(name)):
-        _say(problem.text(form, warning=True))
+        say(problem.text(form, warning=True))
     for problem in problems:
-        _say(problem.text(form))
+        say(problem.text(form))
     if problems:
         files = len({problem.file for problem in problems})
-        _say(f"✗ {', '.join(names)}: {len(problems)} problems in {files} files")
+        say(f"✗ {', '.join(names)}: {len(problems)} problems in {files} files")
         raise typer.Exit(1)
     for warning in (each for name in names for each in warnings_of(load_project(name))):
-        _say(warning.text(form, warning=True))
-    _say(f"✓ {', '.join(names)}: the configuration is right, and each outcome, expectation and candidate can be used")
+        say(warning.text(form, warning=True))
+    say(f"✓ {', '.join(names)}: the configuration is right, and each outcome, expectation and candidate can be used")
 
 
 @app.command()
@@ -778,13 +784,13 @@ def outdated(project: ProjectOption, start: Start, end: End = None) -> None:
     interval, settings = _interval(start, end), _settings()
     found = find(load_project(project), interval, settings)
     for each in found:
-        _say(f"✗ {each.day} {each.what}: {each.why}")
+        say(f"✗ {each.day} {each.what}: {each.why}")
     if found:
         if commands := rerun_commands(load_project(project), found):
-            _say("", "To bring them up to date, run:", *commands)
+            say("", "To bring them up to date, run:", *commands)
         raise typer.Exit(1)
     prepared = len(postgres.days.read_prepared_days(settings, project, interval))
-    _say(f"✓ {project} {interval}: none of {prepared} prepared days is out of date ({len(interval.days)} days checked)")
+    say(f"✓ {project} {interval}: none of {prepared} prepared days is out of date ({len(interval.days)} days checked)")
 
 
 @app.command()
@@ -817,7 +823,7 @@ def plan(
     if output:
         output.write_text("\n".join([*map(printable, lines), ""]), encoding="utf-8")
     else:
-        _say(*lines)
+        say(*lines)
     if exit_code and found.has_effect:
         raise typer.Exit(1)
 
@@ -864,17 +870,17 @@ def erase(
     else:
         found = erasing.erase(config, settings, plain, by=by, why=why, remove_originals=remove_originals)
     for sentence in erasing.sentences(found, is_done=not (dry_run or check)):
-        _say(sentence)
+        say(sentence)
     if check and not found.is_clean:
         raise typer.Exit(1)
 
 
-app.add_typer(alerts_commands(_say))
-app.add_typer(incident_commands(_settings, _say))
-app.add_typer(latency_commands(_settings, _say))
-app.add_typer(lineage_commands(_settings, _say))
-app.add_typer(personal_commands(_settings, _say, _print))
-app.add_typer(maintain_commands(_settings, _say))
+app.add_typer(alerts_commands(say))
+app.add_typer(incident_commands(_settings, say))
+app.add_typer(latency_commands(_settings, say))
+app.add_typer(lineage_commands(_settings, say))
+app.add_typer(personal_commands(_settings, say, _print))
+app.add_typer(maintain_commands(_settings, say))
 
 
 @contextmanager
@@ -883,7 +889,7 @@ def _in_words() -> Iterator[None]:
     try:
         yield
     except ActionRequiredError as error:
-        _say(*error.lines, error=True)
+        say(*error.lines, error=True)
         sys.exit(2)
 
 

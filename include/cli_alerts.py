@@ -16,12 +16,11 @@ from typing import Annotated
 import typer
 from pydantic import SecretStr, TypeAdapter
 
-from include.cli_latency import terminal_width
 from include.config.loading import load_routing, project_names
 from include.core.errors import ActionRequiredError
 from include.core.outbox import ALERTS
 from include.core.settings import DATABASE_URL, parse_texts
-from include.core.terminal import table
+from include.core.terminal import table, terminal_width
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def commands(say: Callable[[str], None]) -> typer.Typer:
 
     @app.command()
     def watch(
-        every: Annotated[int, typer.Option(min=1, max=3600, help="seconds between two looks")] = 120,
+        every: Annotated[int, typer.Option(min=1, max=3600, metavar="N", help="seconds between two looks")] = 120,
         airflow: Annotated[
             str | None,
             typer.Option(envvar="NIGHTLY_AIRFLOW_URL", help="address of Airflow's API server, to ask for its health"),

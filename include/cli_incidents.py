@@ -10,7 +10,9 @@ from include.core.settings import Settings
 
 By = Annotated[str, typer.Option(help="who decides")]
 Why = Annotated[str, typer.Option(help="why, for the audit")]
-Number = Annotated[int, typer.Option("--incident", min=1, help="the number, as messages and `incidents` say it")]
+Number = Annotated[
+    int, typer.Option("--incident", min=1, metavar="N", help="the number, as messages and `incidents` say it")
+]
 
 
 def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> typer.Typer:
@@ -46,7 +48,12 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
         why: Why,
         days: Annotated[float | None, typer.Option(help="for so many days from now")] = None,
         until: Annotated[
-            datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="until then, UTC, instead")
+            datetime | None,
+            typer.Option(
+                formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+                metavar="MOMENT",
+                help="until then instead: UTC, such as 2026-03-01 or 2026-03-01T05:00:00",
+            ),
         ] = None,
     ) -> None:
         """Send nothing about an incident for some time, unless its severity rises."""

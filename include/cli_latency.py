@@ -1,7 +1,5 @@
 """The command about latency, which `include.cli` adds to its own. There is no logic here."""
 
-import shutil
-import sys
 from collections.abc import Callable
 from datetime import date
 from typing import Annotated
@@ -9,6 +7,7 @@ from typing import Annotated
 import typer
 
 from include.core.settings import Settings
+from include.core.terminal import terminal_width
 
 
 def commands(settings: Callable[[], Settings], say: Callable[..., None]) -> typer.Typer:
@@ -37,9 +36,3 @@ def commands(settings: Callable[[], Settings], say: Callable[..., None]) -> type
         say(*lines_of(load_project(project), settings(), start, end, width=terminal_width()))
 
     return app
-
-
-def terminal_width(*, error: bool = False) -> int | None:
-    """Return the width of the terminal on standard output (or error); None if it is a file or a pipe."""
-    stream = sys.stderr if error else sys.stdout
-    return shutil.get_terminal_size().columns if stream.isatty() else None

@@ -11,11 +11,10 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from include.cli_latency import terminal_width
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError
 from include.core.settings import Settings
-from include.core.terminal import blocks
+from include.core.terminal import blocks, terminal_width
 
 
 def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> typer.Typer:
@@ -31,17 +30,18 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
     def show(
         table: Annotated[str, typer.Option(help="a Delta table, such as raw_<project>__<feed>")],
         table_version: Annotated[
-            int | None, typer.Option(min=0, help="a version of the table; default: the newest")
+            int | None, typer.Option(min=0, metavar="N", help="a version of the table; default: the newest")
         ] = None,
         as_of: Annotated[
             datetime | None,
             typer.Option(
                 formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"],
-                help="as it was at this moment, UTC if it names no timezone",
+                metavar="MOMENT",
+                help="as it was then: UTC, such as 2026-03-01 or 2026-03-01T05:00:00; +0100 after it is a timezone",
             ),
         ] = None,
         day: Annotated[date | None, typer.Option(parser=_day, metavar="DAY", help="only rows of this day")] = None,
-        rows: Annotated[int, typer.Option(min=1, help="the most rows that are printed")] = 20,
+        rows: Annotated[int, typer.Option(min=1, metavar="N", help="the most rows that are printed")] = 20,
         csv: Annotated[Path | None, typer.Option(dir_okay=False, help="write all rows to this new file")] = None,
         parquet: Annotated[Path | None, typer.Option(dir_okay=False, help="write all rows to this new file")] = None,
     ) -> None:
@@ -69,7 +69,8 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
     def lineage(
         model: Annotated[str | None, typer.Option(help="a model, with --version or --day")] = None,
         version: Annotated[
-            int | None, typer.Option("--version", "--model-version", min=1, help="what a version came from")
+            int | None,
+            typer.Option("--version", "--model-version", min=1, metavar="N", help="what a version came from"),
         ] = None,
         day: Annotated[
             date | None,

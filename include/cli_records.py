@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from include.cli_latency import terminal_width
+from include.core.terminal import terminal_width
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON also on a terminal; a pipe or a file gets it always")]
 _ASKED: ContextVar[bool] = ContextVar("asked", default=False)

@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import httpx
 import typer
 from croniter import croniter
-from rich.console import Console
 
 from include.config.loading import is_simulated, load_model, load_project, model_names, project_names
 from include.core.errors import ConfigError
@@ -26,6 +25,7 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.operations.simulate import deliver, make_frame, maker, usual_available_at
 from tools import summary
+from tools.console import console_for_people
 from tools.stack import HOME, ROOT, Stack, StackError, private_files
 
 POLL_SECONDS = 1.0
@@ -33,7 +33,7 @@ RUN_SECONDS = 900  # a run that takes longer is reported as an error
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 """The states in which a task stays."""
 
-console = Console(highlight=False, soft_wrap=True)
+console = console_for_people()
 
 
 class DemoError(RuntimeError):
@@ -172,7 +172,7 @@ def command(stack: Stack, *arguments: str, quiet: bool = True) -> int:
 
 def begin_command(stack: Stack, *arguments: str, quiet: bool = True) -> Callable[[], int]:
     """Begin a command of `include.cli`, and return what waits for its end and returns its exit code."""
-    console.print(f"  [cyan]python -m include.cli {' '.join(arguments)}[/cyan]")
+    console.print(f"  [cyan]python -m include.cli {' '.join(arguments)}[/cyan]", soft_wrap=True)
     with private_files():
         running = subprocess.Popen(
             [sys.executable, "-m", "include.cli", *arguments],
@@ -324,7 +324,7 @@ def main(project: Annotated[str, typer.Option(help="The example project to run."
             )
         code = run(Stack(HOME), asked, *days_to_run(asked))
     except (ConfigError, DemoError, StackError) as error:
-        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        console.print(f"✗ {error}", style="red", markup=False)
         raise SystemExit(1) from error
     console.print(f"[dim]{time.monotonic() - began:.0f} s in total[/dim]")
     raise SystemExit(code)

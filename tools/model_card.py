@@ -8,13 +8,13 @@ champion of the same declaration; the card names its version and run date.
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from include.cli_say import say
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 from include.core.code import code_digest
@@ -127,17 +127,18 @@ def main(
     """Write the cards, or check them."""
     if check:
         problems = [why for each in _models(model) if (why := out_of_date(each))]
-        sys.stderr.writelines(f"{why}\n" for why in problems)
+        for why in problems:
+            say(why, error=True)
         raise SystemExit(1 if problems else 0)
     for each in _models(model):
         facts = read_facts(each)
         if facts is None:
-            typer.echo(f"{each.name}: its champion has no training report here, so its card stays", err=True)
+            say(f"{each.name}: its champion has no training report here, so its card stays")
             continue
         path = _readme(each)
         old = path.read_text(encoding="utf-8") if path.exists() else f"# {each.name}: {each.title}\n"
         path.write_text(replaced(old, card(each, facts)), encoding="utf-8")
-        typer.echo(f"{os.path.relpath(path)}: version {facts['version']} of {load_project(each.project).title}")
+        say(f"{os.path.relpath(path)}: version {facts['version']} of {load_project(each.project).title}")
 
 
 if __name__ == "__main__":

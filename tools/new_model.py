@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from include.cli_say import say
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, NotReadyError, nearest
@@ -31,7 +32,8 @@ DAYS = {"train_days": 60, "validation_days": 7, "holdout_days": 14, "min_fit_day
 NEXT = """wrote {folder}
 Next:
   1. model.yaml: columns, candidates, thresholds of the gate; estimator.py: how it learns; README.md: the model card.
-  2. . .local/env && python -m include.cli gate --model {name} --day <a day>   (after make run)
+  2. After make run:
+     . .local/env && python -m include.cli gate --model {name} --day <a day>
   3. make docs check test-unit, and a pull request; the DAGs {name}_train and {name}_score are there by themselves."""
 
 
@@ -199,18 +201,18 @@ def main(
     try:
         if not thresholds:
             folder = new_model(project, name, outcome, like or None, problem_type=problem_type)
-            typer.echo(NEXT.format(folder=os.path.relpath(folder), name=name))
+            say(*NEXT.format(folder=os.path.relpath(folder), name=name).splitlines())
         try:
             for line in set_thresholds(name):
-                typer.echo(f"threshold {line}")
+                say(f"threshold {line}")
         except ActionRequiredError as error:
             if thresholds:
                 raise
             why = error if isinstance(error, NotReadyError) else str(error).partition("\n")[0]
-            typer.echo(f"thresholds are defaults: {why}")
-            typer.echo(f"Later: make new-model NAME={name} PROJECT={project} THRESHOLDS=1")
+            say(f"thresholds are defaults: {why}")
+            say(f"Later: make new-model NAME={name} PROJECT={project} THRESHOLDS=1")
     except ActionRequiredError as error:
-        typer.secho(str(error), fg="red", err=True)
+        say(*error.lines, error=True)
         raise typer.Exit(2) from error
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from include.cli_say import say
 from include.config.loading import load_model, load_project, model_names, project_names
 from include.core.errors import ConfigError
 from include.operations.check_config import unwritten
@@ -77,7 +78,8 @@ def problems() -> list[str]:
 def main() -> int:
     """Write the file, or check it and the specifications; return the exit code."""
     wrong = problems() if "--check" in sys.argv else []
-    sys.stderr.writelines(f"{sentence}\n" for sentence in wrong)
+    for sentence in wrong:
+        say(*sentence.splitlines(), error=True)
     if wrong:
         return 1
     file = place()

@@ -111,8 +111,10 @@ def show(console: Console, stack: Stack, project: Project, trained: Interval, pr
         "[bold]Where to look next[/bold]\n"
         f"  Airflow      {stack.api_url}/dags\n"
         "  a shell      . .local/env\n"
-        """  as analyst   psql "$READER_URL" -c '\\d+'    (views current_predictions, model_performance, …)\n"""
-        """  on call      psql "$OPS_READER_URL" -c '\\d+'    (also gate_checks, promotion_history, …)\n"""
+        """  as analyst   psql "$READER_URL" -c '\\d+'\n"""
+        "               views current_predictions, model_performance, …\n"
+        """  on call      psql "$OPS_READER_URL" -c '\\d+'\n"""
+        "               also gate_checks, promotion_history, …\n"
         "  pages        make ui\n"
         "  stop         make stop",
         soft_wrap=True,
@@ -126,7 +128,7 @@ def _runs(rows: list[Any]) -> Table:
     table = Table(title="Runs", title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("")
     for run_id in run_ids:
-        table.add_column(run_id.removeprefix("nightly__"), justify="center")
+        table.add_column(run_id.removeprefix("nightly__"), justify="center", no_wrap=True)
     for dag_id in dict.fromkeys(row.dag_id for row in rows):
         cells = {
             row.run_id: f"{marks.get(row.state, row.state)} {row.seconds or 0:.0f} s"
@@ -138,22 +140,21 @@ def _runs(rows: list[Any]) -> Table:
 
 
 def _decisions(rows: list[Any]) -> Table:
-    table = _table(
-        "Decisions of the gate", "model", "run date", "version", "candidate", "against", "checks", "decision"
-    )
+    columns = ("model version", "run date", "candidate", "against", "checks", "decision")
+    table = _table("Decisions of the gate", *columns, folded="decision")
     for row in rows:
         decision = "[yellow]rejected[/yellow]"
         if row.passed:
             decision = f"[green]promoted from {row.from_day}[/green]" if row.from_day else "passed, held back"
-        against = "none yet" if row.champion_version is None else f"version {row.champion_version}"
-        cells = (row.model, row.day, row.model_version, row.candidate, against, row.checks, decision)
+        against = "none" if row.champion_version is None else row.champion_version
+        cells = (f"{row.model} {row.model_version}", row.day, row.candidate, against, row.checks, decision)
         table.add_row(*map(str, cells))
     return table
 
 
 def _published(rows: list[Any]) -> Table:
-    columns = ("model", "day", "version", "rows", "mean score", "outcomes known", "how good")
-    table = _table("Published by day", *columns, right=columns[2:6])
+    columns = ("model", "day", "version", "rows", "mean score", "outcomes", "how good")
+    table = _table("Published by day", *columns, right=columns[2:6], folded="how good")
     for row in rows:
         metrics, known = row.metrics or {}, "not yet"
         if row.known:
@@ -172,8 +173,11 @@ def _seconds(rows: list[Any]) -> Table:
     return table
 
 
-def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
+def _table(title: str, *columns: str, right: Sequence[str] = (), folded: str = "") -> Table:
+    """Return a table without rows; only the cells of one column are folded to a terminal."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left")
+        table.add_column(
+            column, justify="right" if column in right else "left", no_wrap=column != folded, overflow="fold"
+        )
     return table

@@ -14,17 +14,17 @@ from typing import Annotated
 
 import httpx
 import typer
-from rich.console import Console
 
 from include.config.loading import is_simulated, load_model, model_names
 from include.core.errors import ConfigError
 from include.core.project import Project
+from tools.console import console_for_people
 from tools.demo import AirflowApi, DemoError, command, find_project
 from tools.stack import HOME, Stack, StackError
 
 SCHEDULED_SECONDS = 30
 
-console = Console(highlight=False, soft_wrap=True)
+console = console_for_people()
 
 
 def nightly_dags(project: Project) -> list[str]:
@@ -81,7 +81,11 @@ def show(stack: Stack, project: Project) -> None:
     console.print(
         f"[bold]Airflow[/bold]  {airflow}\n"
         f"[bold]MLflow[/bold]   {mlflow}\n"
-        f"[bold]Log in[/bold]   user {user}, password {password}    the same for both; let the browser remember it\n"
+        f"[bold]Log in[/bold]   user {user}, password {password}",
+        soft_wrap=True,  # addresses stay whole
+    )
+    console.print(
+        "The login is the same for both; let the browser remember it.\n"
         f"The {len(dags)} nightly DAGs are on. The next nightly run {planned}. The newest missed run date runs now.\n"
         "A training needs enough labelled days; if too few are prepared, it is skipped, and the log of `fit` says so.\n"
         + ("" if runs > len(dags) else "To fill the pages with some history, run: make run\n")
@@ -105,7 +109,7 @@ def main(
             start(stack, asked)
         show(stack, asked)
     except (ConfigError, DemoError, StackError) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(f"✗ {error}", style="red", markup=False)
         raise SystemExit(1) from error
 
 

@@ -20,12 +20,12 @@ from typing import Annotated
 import fsspec
 import httpx
 import typer
-from rich.console import Console
 
 from include import __version__
 from include.core.names import COMMIT_LENGTH, wheel, wheel_requirements, wheel_version
 from include.core.settings import project_folders
 from include.io.landing import write_whole
+from tools.console import console_for_people
 from tools.supply.lock import locked, needed_for
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ FILES = "/api/2.0/fs/files"
 # Below a requirement, requirements.txt has its hashes, and the packages that need it, indented.
 REQUIREMENT = re.compile(r"(?P<requirement>(?P<name>[\w.-]+)(\[[\w,.-]+\])?==.*?)(?: \\)?$")
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = console_for_people(stderr=True)
 app = typer.Typer(help=__doc__.split("\n\n")[0], no_args_is_help=True, add_completion=False)
 
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from include.core.printable import INDENT, printable_each, printable_lines
+from include.core.terminal import fold, terminal_width
 
 WIDTH = 84
 """The most characters of a line for Airflow's page of a log, which does not wrap and has room for 88 on a laptop."""
@@ -31,6 +32,15 @@ class PrintableRecord(logging.LogRecord):
     def getMessage(self) -> str:  # noqa: N802 (a method of the base class)
         """Return the message with its arguments."""
         return printable_lines(super().getMessage())
+
+
+class FoldedFormatter(logging.Formatter):
+    """A formatter that folds messages, and not tracebacks, to the terminal on standard error, if it is one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (a method of the base class)
+        """Return the line of a message, or the lines."""
+        width = terminal_width(error=True)
+        return "\n".join(part for line in super().formatMessage(record).split("\n") for part in fold(line, width))
 
 
 def protect_logs() -> None:
@@ -53,7 +63,9 @@ def log_to_stderr(layout: str, times: str | None = None) -> None:
     """
     protect_logs()
     sys.excepthook = _print_error
-    logging.basicConfig(level=logging.INFO, format=layout, datefmt=times, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FoldedFormatter(layout, times))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def printable_traceback(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> str:

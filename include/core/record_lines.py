@@ -129,7 +129,7 @@ def _rows(name: str, records: Sequence[Any], width: int | None) -> list[str]:
     is_folded = len(laid) > 1 + len(cells)
     if is_folded and (len(laid) > LINES * (1 + len(cells)) or any(_is_command(cell) for row in cells for cell in row)):
         laid = []
-        for number, row in enumerate(found, 1):
-            laid += [f"── {number}", *record_lines(row, room)]
+        for number, each in enumerate(records[:MOST], 1):
+            laid += [f"── {number}", *record_lines(each, room)]
     more = [f"… and {len(records) - MOST:,} more"] if len(records) > MOST else []
     return [name, *(f"  {line}" for line in (*laid, *more))]

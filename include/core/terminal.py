@@ -1,24 +1,39 @@
-"""Lay out lines and tables for a terminal of any width. Pure; `width` None is a file or a pipe, where nothing is cut.
+"""Lay out lines and tables for a terminal of any width; `width` None is a file or a pipe, where nothing is cut.
 
 Nothing here uses colour: a mark (`✓`, `✗`) or a word says what a colour would.
 """
 
+import re
+import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 
-WHOLE = ("python ", "airflow ", "make ", "docker ", ". ", "{", "}", '"', "[", "]", *"|┌╞│└")
+WHOLE = ("python ", "airflow ", "make ", "docker ", ". ", "{", "}", '"', '["', "[{", "]", *"|┌╞│└")
 """Lines that begin so stay as they are: people copy commands, programs read JSON, and tables are laid out already."""
+TREE = re.compile(r"(?P<above>[│ ]*)(?P<branch>[├└])─ (?=\S)")
+"""How a line of a tree begins."""
 GAP = "  "
 LEAST = 12
 """The narrowest that a column with long texts may become."""
 
 
+def terminal_width(*, error: bool = False) -> int | None:
+    """Return the width of the terminal on standard output (or error); None if it is a file or a pipe."""
+    stream = sys.stderr if error else sys.stdout
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
 def fold(line: str, width: int | None) -> list[str]:
     """Return a line in lines that fit, broken between words; what follows is indented below its text."""
     bare = line.lstrip(" ")
-    if width is None or len(line) <= width or bare.startswith(WHOLE):
+    tree = TREE.match(line)
+    if width is None or len(line) <= width or (bare.startswith(WHOLE) and not tree):
         return [line]
-    indent = " " * (len(line) - len(bare) + (2 if bare[:2] in ("✓ ", "✗ ", "! ", "- ") else 4))
+    if tree:
+        indent = f"{tree['above']}{'│' if tree['branch'] == '├' else ' '}  "
+    else:
+        indent = " " * (len(line) - len(bare) + (2 if bare[:2] in ("✓ ", "✗ ", "! ", "- ") else 4))
     return textwrap.wrap(
         line,
         max(width, LEAST * 2),

@@ -532,3 +532,9 @@ def test_the_identifier_is_never_repeated(settings: Settings) -> None:
     assert code == 2
     assert "history" in printed
     assert PERSON not in printed
+
+
+def test_before_the_first_erasure_a_search_for_all_who_were_erased_finds_nothing(with_mlflow: Settings) -> None:
+    code, printed = type_command(with_mlflow, "erase", "--project", "ferries", "--again", "--check")
+    assert code == 0, printed
+    assert "Traceback" not in printed

@@ -1,7 +1,11 @@
 """`include.cli`: each command that documents, DAG texts and messages name exists; what `journal show` prints."""
 
+import functools
 import json
+import os
+import pty
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Any
@@ -11,7 +15,8 @@ import typer
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
-from include.cli import _in_words, _print, _say, _show, app
+from include.cli import _in_words, _print, _show, app
+from include.cli_say import say
 from include.cli_words import MOST, entry_words, message_words, words
 from include.core.errors import ActionRequiredError, ConfigError
 from include.core.interval import Interval
@@ -63,10 +68,33 @@ def test_every_command_in_documents_and_messages_exists() -> None:
     assert not wrong, "no such command or option:\n" + "\n".join(wrong)
 
 
+def commands_of(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each command and group, from the top."""
+    yield path
+    if isinstance(command, TyperGroup):
+        for name, below in command.commands.items():
+            yield from commands_of(below, (*path, name))
+
+
+def test_the_help_of_each_command_fits_80_columns_and_cuts_no_word() -> None:
+    """A name that has no room would end in …; a paragraph of a docstring in two lines is printed as two."""
+    group = typer.main.get_command(app)
+    paths, wrong = [*commands_of(group)], []
+    for path in paths:
+        shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
+        assert shown.exit_code == 0, path
+        wrong += [f"{' '.join(path)}: {line}" for line in shown.output.splitlines() if len(line) > 80 or "…" in line]
+        command = functools.reduce(lambda found, name: found.commands[name], path, group)  # type: ignore[attr-defined]
+        paragraphs = (command.help or "").split("\n\n")[1:]
+        wrong += [f"{' '.join(path)}: {each}" for each in paragraphs if "\n" in each.strip()]
+    assert len(paths) > 40
+    assert not wrong, "too wide, cut, or broken in the middle of a sentence:\n" + "\n".join(wrong)
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_terminal_obeys_nothing_of_what_is_printed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A finding is one line as it is, also with markup of rich; a record is JSON with the same meaning."""
-    _say(f"✗ {text}")
+    say(f"✗ {text}")
     assert capsys.readouterr().out == f"✗ {printable(text)}\n"
     refusal = Refusal(feed=text, day=date(2026, 3, 1), uri=f"{text}\x85\U000e0041", why=text)
     _print(refusal)
@@ -80,6 +108,25 @@ def test_an_error_is_printed_in_the_lines_that_it_has(text: str, capsys: pytest.
     with pytest.raises(SystemExit), _in_words():
         raise ConfigError([f"{text}: no such column", "Run: make check"])
     assert capsys.readouterr().err == f"{printable(text)}: no such column\nRun: make check\n"
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_an_error_on_a_terminal_has_a_mark_beside_its_colour_and_other_lines_have_no_code(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown, end = pty.openpty()
+    with os.fdopen(end, "w", encoding="utf-8") as terminal, os.fdopen(shown, "rb", buffering=0) as read:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setattr(sys, "stderr", terminal)
+        say("two messages sent", "none waits")
+        say("problem " * 30, "Run: make check", error=True)
+        terminal.flush()
+        plain, none, first, *others, last = read.read(4000).decode().splitlines()
+    assert (plain, none) == ("two messages sent", "none waits")
+    assert first.startswith("\x1b[31m✗ problem") and last == "\x1b[31mRun: make check\x1b[0m"
+    assert others and all(line.startswith("\x1b[31m  problem") for line in others)
+    assert max(map(len, (first, *others))) <= columns + len("\x1b[31m\x1b[0m")
 
 
 RUN = Interval.of(date(2026, 3, 1))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from include.cli_say import say
 from include.config.loading import load_model
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
@@ -62,14 +63,14 @@ def main(
     except ActionRequiredError as error:
         head = f"{model or 'export-model'} is not exported"
         advice = ". The MLflow folder alone: ONNX=no" if type(error).__name__ == "NotPortableError" else ""
-        typer.echo(f"{head}: {error}{advice}", err=True)
+        say(*f"{head}: {error}{advice}".splitlines(), error=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{os.path.relpath(target)}: version {exported.about['version']} of {model}")
+    say(f"{os.path.relpath(target)}: version {exported.about['version']} of {model}")
     if manifest["onnx"]:
         compared = manifest["onnx"]["compared"]
         rows = compared["reference_rows"] + compared["made_rows"]
         largest = max(compared["largest_difference"], compared["largest_difference_of_made_rows"])
-        typer.echo(f"onnxruntime scores {rows} rows as scikit-learn does; the largest difference is {largest:.2g}")
+        say(f"onnxruntime scores {rows} rows as scikit-learn does; the largest difference is {largest:.2g}")
 
 
 if __name__ == "__main__":

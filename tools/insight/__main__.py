@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from include.cli_say import say
 from include.config.loading import load_model, load_project, model_names
 from include.config.model import Model
 from include.core.errors import ActionRequiredError
@@ -68,10 +69,10 @@ def main(
             place.write_bytes(written[0].read_bytes())
             written.append(place)
     except (ActionRequiredError, NoPdfError) as error:
-        typer.secho(str(error), err=True)
+        say(*str(error).splitlines(), error=True)
         raise SystemExit(2) from None
     for path in written:
-        typer.echo(f"{path}  {path.stat().st_size / 1000:,.0f} kB")
+        say(f"{path}  {path.stat().st_size / 1000:,.0f} kB")
 
 
 if __name__ == "__main__":

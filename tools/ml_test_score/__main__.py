@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def printed(evaluated: list[Points], columns: int) -> str:
     """Return the score as text: a block for each section, a line for each test and for each reason."""
-    lines = [SOURCE]
+    lines = [_wrapped(SOURCE, columns, 0)]
     scores = section_scores(evaluated)
     for section, score in scores.items():
         lines += ["", f"{section}: {score:g} of {sum(each.test.section == section for each in evaluated)}"]
@@ -39,7 +39,12 @@ def printed(evaluated: list[Points], columns: int) -> str:
 
 def _wrapped(text: str, columns: int, indent: int = 7) -> str:
     return textwrap.fill(
-        text, columns, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2), break_on_hyphens=False
+        text,
+        columns,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + 2),
+        break_on_hyphens=False,
+        break_long_words=False,  # the name of a test is copied
     )
 
 

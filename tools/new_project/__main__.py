@@ -10,20 +10,21 @@ from zoneinfo import ZoneInfo
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.markup import escape as unmarked
 from rich.table import Table
 
+from include.cli_say import say
 from include.config.loading import PROJECTS, model_names, project_names
 from include.core.errors import ActionRequiredError
 from include.core.printable import printable
 from include.core.settings import project_folders
+from tools.console import console_for_people
 from tools.new_project.database import TableRows, find_tables
 from tools.new_project.files import FeedFiles, find_feeds
 from tools.new_project.relations import FoundProject, find_feed, relate
 from tools.new_project.write import check, render, write
 
-console = Console(highlight=False)
+console = console_for_people()
 FIRST = """
   0. export NIGHTLY_PROJECTS={folder}, also where Airflow runs: nothing finds the project otherwise."""
 NEXT = """wrote {folder}
@@ -65,9 +66,8 @@ def show(project: FoundProject) -> None:
         console.print(f"[bold]{escape(feed.name)}[/bold]: {escape(feed.files.pattern or feed.files.where)}")
         console.print(f"  {when}; {feed.rows.height:,} rows read; {escape(feed.format.line())}")
         table = Table(show_edge=False, pad_edge=False, box=SIMPLE)
-        for header in ("column", "type", "class"):
-            table.add_column(header, no_wrap=True)
-        table.add_column("form", overflow="fold")
+        for header in ("column", "type", "class", "form"):
+            table.add_column(header, overflow="fold")
         table.add_column("check")
         for column in feed.columns.values():
             mark = " (key)" if column.name in feed.key else " (day)" if column.name == feed.day_column else ""
@@ -112,7 +112,8 @@ def main(
             raise typer.Exit(1)
         tests = tests_of(target)
         write(texts, target, tests)
-    typer.echo(NEXT.format(folder=os.path.relpath(target), name=name, tests=os.path.relpath(tests), first=first))
+    said = NEXT.format(folder=os.path.relpath(target), name=name, tests=os.path.relpath(tests), first=first)
+    say(*said.splitlines())
 
 
 @contextmanager
@@ -121,7 +122,7 @@ def _ends_in_words() -> Iterator[None]:
     try:
         yield
     except ActionRequiredError as error:
-        typer.secho(str(error), fg="red", err=True)
+        say(*error.lines, error=True)
         raise typer.Exit(2) from error
 
 

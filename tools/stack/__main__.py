@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from include.cli_say import say
 from tools.stack.layout import HOME, StackError
 from tools.stack.stack import Stack
 
@@ -64,7 +65,7 @@ def _progress(action: str) -> Iterator[Callable[[str], None]]:
             yield line.update
         except StackError as error:
             line.stop()
-            typer.echo(f"{action}: {error}", err=True)
+            say(*f"{action}: {error}".splitlines(), error=True)
             raise typer.Exit(1) from error
 
 

@@ -21,6 +21,7 @@ import typer
 import yaml
 from packageurl import PackageURL
 
+from include.cli_say import say
 from tools.supply.inventory import SOURCE, SOURCE_VERSION, jars
 from tools.supply.licences import POLICY
 from tools.supply.lock import LAPTOP, PRODUCTION, locked, normalised
@@ -105,18 +106,18 @@ def _report(found: Sequence[Vulnerability], checked: str) -> int:
         names = {finding.advisory, *finding.aliases}
         reason = next((accepted[name] for name in sorted(names & accepted.keys())), None)
         if reason:
-            typer.echo(f"accepted: {_line(finding)}. {reason}")
+            say(f"accepted: {_line(finding)}. {reason}")
         else:
             open_.append(finding)
-            typer.echo(_line(finding))
-    typer.echo(f"Checked: {checked}.")
+            say(_line(finding))
+    say(f"Checked: {checked}.")
     if not open_:
-        typer.echo("No known vulnerability that is not accepted." if found else "No known vulnerability.")
+        say("No known vulnerability that is not accepted." if found else "No known vulnerability.")
         return CLEAN
-    typer.echo(
+    say(
         f"{len(open_)} found. Choose a fixed version (make lock LOCK_FLAGS='--upgrade-package <name>'), or accept it "
         "with a reason and a date in tools/supply/policy.toml.",
-        err=True,
+        error=True,
     )
     return FOUND
 
@@ -132,7 +133,7 @@ def _line(finding: Vulnerability) -> str:
 
 
 def _no_database(why: str) -> int:
-    typer.echo(f"NOT CHECKED: {why}", err=True)
+    say(f"NOT CHECKED: {why}", error=True)
     return NO_DATABASE
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from license_expression import AND, OR, ExpressionError, get_spdx_licensing
 from packaging.markers import Marker
 
+from include.cli_say import say
 from tools.generated import ROOT, cell, write_or_check
 from tools.supply.inventory import Item, python_packages
 from tools.supply.lock import LAPTOP, PRODUCTION, Locked, locked
@@ -176,9 +177,9 @@ def main() -> int:
     found = licences(policy)
     wrong = list(problems(found, policy))
     for problem in wrong:
-        sys.stderr.write(f"{problem}.\n")
+        say(f"{problem}.", error=True)
     if wrong:
-        sys.stderr.write("Decide in tools/supply/policy.toml, or choose another package. Then run: make docs\n")
+        say("Decide in tools/supply/policy.toml, or choose another package. Then run: make docs", error=True)
     return write_or_check({PAGE: page(found, policy)}) or bool(wrong)
 
 

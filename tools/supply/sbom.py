@@ -20,6 +20,7 @@ from cyclonedx.validation import make_schemabased_validator
 from packageurl import PackageURL
 
 from include import __version__
+from include.cli_say import say
 from tools.generated import ROOT
 from tools.supply.inventory import IMAGE, PATH, SOURCE, SOURCE_VERSION, Item, inventory
 from tools.supply.licences import Policy
@@ -43,9 +44,9 @@ def main(image: str = "", out: Path = OUT) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     kinds = {kind: sum(item["kind"] == kind for item in items) for kind in ("python", "jar", "debian")}
-    typer.echo(f"{out}: {kinds['python']} Python packages, {kinds['jar']} jars, {kinds['debian']} Debian packages")
+    say(f"{out}: {kinds['python']} Python packages, {kinds['jar']} jars, {kinds['debian']} Debian packages")
     if not image:
-        typer.echo("Debian packages are in an image only: make sbom IMAGE=nightly-ml:latest")
+        say("Debian packages are in an image only: make sbom IMAGE=nightly-ml:latest")
 
 
 def of_image(image: str) -> list[Item]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from include.core.log_lines import protect_logs
+from include.core.log_lines import FoldedFormatter, PrintableRecord, protect_logs
 from tools.stack import ROOT
 
 NAME = "a.csv\n12:00:00 accepted\x1b[2K\r\u202efsv.b"
@@ -54,6 +54,26 @@ def test_what_airflow_makes_of_a_record_is_the_same(written: io.StringIO) -> Non
     rendered = structlog.stdlib.ProcessorFormatter(processor=structlog.processors.JSONRenderer())
     record = logging.getLogRecordFactory()("another_library", 30, "", 1, "refused: %s", (NAME,), None)
     assert json.loads(rendered.format(record))["event"] == f"refused: {SHOWN}"
+
+
+@pytest.mark.parametrize("width", [80, 200, None])
+def test_messages_are_folded_to_a_terminal_and_tracebacks_are_not(
+    monkeypatch: pytest.MonkeyPatch, width: int | None
+) -> None:
+    monkeypatch.setattr("include.core.log_lines.terminal_width", lambda **_: width)
+    text = "validate of ferries 2013-03-01: " + "winds/2013-03-01/a.csv is accepted, " * 8
+    record = PrintableRecord("a", logging.INFO, "", 1, text + "\n%s", ("x " * 200,), None)
+    lines = FoldedFormatter("%(message)s").format(record).splitlines()
+    if width is None:
+        assert len(lines) == 2
+    else:
+        assert max(map(len, lines)) <= width and len(lines) > 2
+        assert all(line.startswith("    ") for line in lines[1:])
+    try:
+        raise ValueError("x " * 200)
+    except ValueError:
+        record = PrintableRecord("a", logging.ERROR, "", 1, "it failed", (), sys.exc_info())
+    assert FoldedFormatter("%(message)s").format(record).splitlines()[-1].count("x ") > 190
 
 
 def test_an_error_that_ends_a_process_is_printed_in_the_same_way() -> None:

@@ -26,6 +26,17 @@ def test_a_command_and_json_stay_whole_so_that_they_can_be_copied() -> None:
         assert fold(line, 80) == [line]
 
 
+def test_a_line_of_a_tree_is_folded_below_its_own_branch() -> None:
+    assert fold("│  ├─ " + "of prepared days " * 2, 26) == ["│  ├─ of prepared days of", "│  │  prepared days"]
+    assert fold("└─ " + "of prepared days " * 2, 26) == ["└─ of prepared days of", "   prepared days"]
+    table_line = "│ ferries ┆ a text in a cell │"
+    assert fold(table_line, 24) == [table_line]
+
+
+def test_a_message_that_begins_with_its_severity_is_folded() -> None:
+    assert len(fold("    [high] late_ferry: " + "it is worse than a constant, " * 4, 80)) == 2
+
+
 def test_nothing_is_folded_in_a_pipe() -> None:
     assert fold(LONG, None) == [LONG]
     assert len(table(HEAD, ROWS, None)) == 3
