@@ -186,7 +186,7 @@ class Failure(Record):
         follows_task: a run that failed because of a task: without another report of that task, it was killed.
         started_at: when the run started; failures before that are those of an earlier try of the run.
         done_by: the step whose success for the run date shows that it was made good; None if no step does.
-        late_feed: the feed whose files the run date waited for in vain; empty for any other failure.
+        late_feed: the feed that the run date waited for in vain; empty for any other failure.
     """
 
     project: str
@@ -263,7 +263,7 @@ def details_of(alert: Alert) -> Details:
 
 
 def late_words(feed: str, days: Sequence[date]) -> str:
-    """Return which run dates wait for the files of a feed."""
+    """Return which run dates wait for a feed."""
     if len(days) == 1:
         return f"feed {feed} is late: run date {days[0]} is not prepared without it"
     listed = ", ".join(map(str, days[:LISTED_DAYS])) + f" and {len(days) - LISTED_DAYS} more" * (

@@ -397,6 +397,22 @@ def test_a_feed_that_is_late_for_days_is_one_incident_until_each_of_them_arrived
     assert [rule for rule, *_ in incidents(settings)] == ["feed_late", "feed_late"], "another time is another incident"
 
 
+def test_two_feeds_that_are_late_for_the_same_days_are_two_incidents(settings: Settings) -> None:
+    """One is a file and the other a query: each is waited for by a task of its own, and recovers by itself."""
+    rows = {"late_feed": "prices", "what": "no row", "task_id": "extract"}
+    files = [waited(0), waited(1)]
+    queries = [each.model_copy(update=rows) for each in files]
+    assert put(settings, *files, *queries) == [True] * 4
+    said = " is late since run date 2013-03-01; days missing: 2013-03-01, 2013-03-02"
+    assert execute(settings, "SELECT what FROM incidents ORDER BY subject") == [
+        (f"feed prices{said}. no row",),
+        (f"feed sales{said}. no file of 2013-03-02",),
+    ]
+    assert recover(settings, *queries) == 1
+    assert texts(settings)[-1] == "[recovered] feed prices is late"
+    assert recover(settings, *files) == 1
+
+
 def test_whoever_notices_a_late_feed_first_its_incident_is_one(settings: Settings) -> None:
     waits = failed("wait_for_features", "a_score", is_effect=True)
     steps: dict[str, Any] = {

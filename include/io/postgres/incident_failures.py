@@ -149,7 +149,7 @@ def _put_late(connection: sa.Connection, failure: Failure, details: Details, day
     alert = _late_alert(connection, failure.project, day)
     waits = failure.model_copy(update={"late_feed": ""})
     waiting = _open_incident(connection, waits, waits.details)
-    if late is not None and waiting is not None and waiting.id == late.id:
+    if waiting is not None and waiting.rule == FEED_LATE:  # of this feed, or of another one, which is another cause
         waiting = None
     found = [row for row in (late, alert, waiting) if row is not None]
     if not found:
