@@ -74,7 +74,6 @@ def extract_rows(project: Project) -> Json:
 
     It asks another team's database, so it waits longer between two tries than for a file.
     """
-
     waiting = WAIT | {"poke_interval": timedelta(minutes=5)}
 
     @rows_sensor(project=project, task_display_name="Extract rows of queries", **waiting)

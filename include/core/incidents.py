@@ -262,6 +262,11 @@ def details_of(alert: Alert) -> Details:
     )
 
 
+def which_is_late(feeds: str) -> str:
+    """Return that a feed is late, or one of several with commas between them."""
+    return f"at least one of the feeds {feeds} is late" if ", " in feeds else f"feed {feeds} is late"
+
+
 def late_words(feed: str, days: Sequence[date]) -> str:
     """Return which run dates wait for a feed."""
     if len(days) == 1:
@@ -416,7 +421,7 @@ def _name(details: Details) -> str:
     if details.rule in (TASK_FAILED, RUN_FAILED):
         return f"{details.subject} failed for {details.occurrence}"
     if details.rule == FEED_LATE:
-        return f"feed {details.subject} is late"
+        return which_is_late(details.subject)
     return f"{details.subject}: {details.rule}"
 
 

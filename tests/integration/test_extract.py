@@ -321,7 +321,9 @@ class TestWaiting:
         assert caught.value.by_day.keys() == {DAY}
         assert days == [DAY]
         assert deliveries_of(shop.settings, project.name).is_empty()
-        assert missing_rows(project, DAY, shop.settings) == {"prices": f"the query of feed prices gave no row for {DAY}"}
+        assert missing_rows(project, DAY, shop.settings) == {
+            "prices": f"the query of feed prices gave no row for {DAY}"
+        }
         shop.put_days([DAY])
         extract(project, RUN, shop.settings)
         assert missing_rows(project, DAY, shop.settings) == {}
