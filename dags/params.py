@@ -10,7 +10,6 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import DataView, PublishMode
 
-
 REQUESTED = "retrain__"
 """How the id of a run begins that alerts asked for."""
 

@@ -10,7 +10,6 @@ from include.core.settings import Settings
 from include.io.postgres.connection import engine, lock
 from include.io.postgres.schema import alerts, retrainings, step_runs
 
-
 _BEGAN = sa.exists().where(
     step_runs.c.model == retrainings.c.model,
     step_runs.c.step == "fit",
