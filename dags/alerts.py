@@ -37,8 +37,8 @@ NO_DAY = "no day"
 RUNBOOKS = Path(__file__).parents[1] / "docs" / "runbooks"
 
 
-class LateFilesError(AirflowSensorTimeout, ActionRequiredError):
-    """The files of feeds did not arrive within the time that a run date waits for them.
+class LateFeedsError(AirflowSensorTimeout, ActionRequiredError):
+    """Files, or rows of queries, of feeds did not arrive within the time that a run date waits for them.
 
     Attributes:
         feeds: those feeds.
@@ -194,7 +194,7 @@ def failed_task(context: Mapping[str, Any]) -> Failure:
     where = f"{task.dag_id}.{task.task_id}"
     exception = context.get("exception")
     name = task.task_id.rsplit(".", 1)[-1]
-    dag, late = _affected(task.dag_id), str(exception) if isinstance(exception, LateFilesError) else ""
+    dag, late = _affected(task.dag_id), str(exception) if isinstance(exception, LateFeedsError) else ""
     return Failure(
         **_about(dag, context, done_by=dag.done_by(name), task_id=name),
         dag_id=task.dag_id,
@@ -210,7 +210,7 @@ def failed_task(context: Mapping[str, Any]) -> Failure:
             f"Other tasks of the run: airflow tasks states-for-dag-run {task.dag_id} '{task.run_id}'",
         ),
         is_effect=name == "wait_for_features",
-        late_feed=exception.feeds[0] if isinstance(exception, LateFilesError) else "",
+        late_feed=exception.feeds[0] if isinstance(exception, LateFeedsError) else "",
     )
 
 

@@ -10,7 +10,7 @@ from airflow.providers.amazon.aws.sensors.s3 import S3KeySensor
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from dags.alerts import LateFilesError
+from dags.alerts import LateFeedsError
 from dags.common import WAIT, log, settings
 from dags.connections import STORAGE, uri_of
 from dags.params import run_date
@@ -81,7 +81,7 @@ class WaitForFiles(S3KeySensor):
         """Raise the error of a wait that is over, with the feeds that it waited for, so that people need no log.
 
         Raises:
-            LateFilesError: files are missing.
+            LateFeedsError: files are missing.
         """
         from include.steps.arrivals import missing_files
 
@@ -91,7 +91,7 @@ class WaitForFiles(S3KeySensor):
             log.exception("it is not known which feeds are late")
             raise error from None
         if missing:
-            raise LateFilesError(missing) from error
+            raise LateFeedsError(missing) from error
         raise error
 
     def _defer(self) -> None:

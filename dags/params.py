@@ -10,6 +10,9 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import DataView, PublishMode
 
+REQUESTED = "retrain__"
+"""How the id of a run begins that alerts asked for."""
+
 
 def day(project: Project) -> Param:
     """Return the field for the day that a run handles."""
@@ -211,6 +214,11 @@ def publish_mode() -> PublishMode:
 def param(name: str, default: Any) -> Any:
     """Return a field of the form, or the default for a run that was started before the field existed."""
     return get_current_context()["params"].get(name, default)
+
+
+def is_requested() -> bool:
+    """Return whether alerts asked for this run of a training; see `dags/retrain.py`."""
+    return str(get_current_context()["run_id"]).startswith(REQUESTED)
 
 
 def is_backfill() -> bool:

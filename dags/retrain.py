@@ -14,7 +14,8 @@ from include.core.interval import Interval
 class RequestTraining(TriggerDagRunOperator):
     """Start the run of `<model>_train` for the run date, once, if alerts of the run date are a reason for it.
 
-    The id of the run has the run date, so a repeated task starts no second one. Its conf has the reason.
+    The id of the run has the run date, so a repeated task starts no second one. Its conf has the reason. The run itself
+    looks whether another training has taken its place, since it can wait for days: `check_request` of `dags/train.py`.
     """
 
     template_fields = ()
@@ -39,5 +40,5 @@ class RequestTraining(TriggerDagRunOperator):
             raise skipped("a backfill asks for no training", context)
         day = params.run_date(load_project(self.model.project))
         record = run_step("retrain", self.model, Interval.of(day))
-        self.trigger_run_id, self.conf = f"retrain__{day}", {"day": str(day), "why": record["why"]}
+        self.trigger_run_id, self.conf = f"{params.REQUESTED}{day}", {"day": str(day), "why": record["why"]}
         super().execute(context)

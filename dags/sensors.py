@@ -1,10 +1,16 @@
 """Sensors that wait for rows of databases, never for the state of another DAG."""
 
 from datetime import timedelta
+from functools import partial
+from typing import Any, cast
 
+from airflow.providers.standard.decorators.sensor import DecoratedSensorOperator
 from airflow.sdk import PokeReturnValue, task
+from airflow.sdk.bases.decorator import TaskDecorator, task_decorator_factory
+from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from dags import params
+from dags.alerts import LateFeedsError
 from dags.common import WAIT, Json, log, run_step, settings
 from dags.params import run_date
 from include.core.intake import NotYetError
@@ -35,13 +41,42 @@ def wait_for_features(project: Project) -> Json:
     return wait_for_features()
 
 
+class WaitForRows(DecoratedSensorOperator):
+    """A sensor for the rows of queries. When its time is over, its error names the feeds that are late."""
+
+    def __init__(self, *, project: Project, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.project = project
+
+    def execute(self, context: Any) -> Any:
+        """Check once.
+
+        Raises:
+            LateFeedsError: the time is over, and queries gave no row.
+        """
+        from include.steps.extract import missing_rows
+
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout as error:
+            if missing := missing_rows(self.project, run_date(self.project), settings()):
+                raise LateFeedsError(missing) from error
+            raise
+
+
+rows_sensor = cast(
+    TaskDecorator, partial(task_decorator_factory, decorated_operator_class=WaitForRows, multiple_outputs=False)
+)
+
+
 def extract_rows(project: Project) -> Json:
     """Return the task `extract` of `<project>_prepare`, which tries again until each query that is waited for has rows.
 
     It asks another team's database, so it waits longer between two tries than for a file.
     """
+    waiting = WAIT | {"poke_interval": timedelta(minutes=5)}
 
-    @task.sensor(task_display_name="Extract rows of queries", **WAIT | {"poke_interval": timedelta(minutes=5)})
+    @rows_sensor(project=project, task_display_name="Extract rows of queries", **waiting)
     def extract() -> PokeReturnValue:
         """Run the queries of feeds after the cutoff, and write their rows to raw tables; hash identifiers."""
         day = run_date(project)

@@ -19,6 +19,7 @@ from dags.common import (
     run_step,
     schedule,
     settings,
+    skipped,
     to_build,
     versions_asset,
 )
@@ -122,6 +123,8 @@ def train(model: Model) -> DAG:
             return sentence
 
         ready = wait_for_features(project)
+        if model.retrained is not None:
+            _check_request(model) >> ready
         fitted = _fits(model, day)
         ready >> fitted
         decided = gate(fitted, evaluate(fitted))
@@ -137,6 +140,24 @@ def train(model: Model) -> DAG:
             [written, promoted] >> ask >> reported
 
     return build()
+
+
+def _check_request(model: Model) -> Any:
+    """Return the task `check_request`, with which a run that alerts asked for begins."""
+
+    @task(task_display_name="Check the request")
+    def check_request() -> None:
+        """Skip a training that alerts asked for if another one took its place; any other run goes on."""
+        from include.io import postgres
+
+        if model.retrained is None or not params.is_requested():
+            return
+        day, cool_down = run_date(load_project(model.project)), model.retrained.cool_down_days
+        why = postgres.retrainings.why_replaced(settings(), model.name, day, cool_down_days=cool_down)
+        if why is not None:
+            raise skipped(f"the training of {day} is not needed: {why}", get_current_context())
+
+    return check_request()
 
 
 def _fits(model: Model, day: Callable[[], Interval]) -> Any:
@@ -180,7 +201,7 @@ def _outcome(model: Model) -> str:
     # check the states: a task that is skipped after its run was cleared keeps the XCom of the earlier try
     states = ti.get_task_states(dag_id=ti.dag_id, task_ids=["gate", "promote"], run_ids=[ti.run_id])[ti.run_id]
     if states.get("gate") != "success":
-        return f"{model.name}: nothing was trained; see the log of fit"
+        return f"{model.name}: nothing was trained; see the log of the first task that was skipped"
     decision = GateDecision.model_validate(ti.xcom_pull(task_ids="gate"))
     if not decision.passed:
         return f"{model.name}: the gate rejected {_named(model, decision.model_version)}: {decision.why_not}"

@@ -186,7 +186,7 @@ class Failure(Record):
         follows_task: a run that failed because of a task: without another report of that task, it was killed.
         started_at: when the run started; failures before that are those of an earlier try of the run.
         done_by: the step whose success for the run date shows that it was made good; None if no step does.
-        late_feed: the feed whose files the run date waited for in vain; empty for any other failure.
+        late_feed: the feed that the run date waited for in vain; empty for any other failure.
     """
 
     project: str
@@ -262,8 +262,13 @@ def details_of(alert: Alert) -> Details:
     )
 
 
+def which_is_late(feeds: str) -> str:
+    """Return that a feed is late, or one of several with commas between them."""
+    return f"at least one of the feeds {feeds} is late" if ", " in feeds else f"feed {feeds} is late"
+
+
 def late_words(feed: str, days: Sequence[date]) -> str:
-    """Return which run dates wait for the files of a feed."""
+    """Return which run dates wait for a feed."""
     if len(days) == 1:
         return f"feed {feed} is late: run date {days[0]} is not prepared without it"
     listed = ", ".join(map(str, days[:LISTED_DAYS])) + f" and {len(days) - LISTED_DAYS} more" * (
@@ -416,7 +421,7 @@ def _name(details: Details) -> str:
     if details.rule in (TASK_FAILED, RUN_FAILED):
         return f"{details.subject} failed for {details.occurrence}"
     if details.rule == FEED_LATE:
-        return f"feed {details.subject} is late"
+        return which_is_late(details.subject)
     return f"{details.subject}: {details.rule}"
 
 

@@ -712,7 +712,7 @@ class Alert(Record):
         models: the models that it affects.
         badness: how bad it is, a number that grows, so that an update is sent when it is clearly worse.
         scored_day: the day of late scores.
-        late_feed: the late feed that is their cause.
+        late_feed: the late feed that is their cause; several, with commas between them, if any of them may be it.
         missing_feeds: the required feeds without a delivery, for which the day of these scores still waits.
         because: how late it is, in a sentence. Of drift: what changed.
         drifted: columns of features and of feeds (`feed.column`) that changed, the worst first.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
-from include.core.incidents import SCORES_LATE
+from include.core.incidents import SCORES_LATE, which_is_late
 from include.core.project import Project
 from include.core.records import Alert
 
@@ -60,7 +60,9 @@ def name_causes(alerts: Sequence[Alert], late: Callable[[date], Mapping[str, Lat
 
     Args:
         alerts: what monitors found.
-        late: returns the late feeds of a day of scores. The first one is named as the cause, and the others with it.
+        late: returns the late feeds of a day of scores. All feeds that the day still waits for are named as the cause:
+            files are landed when the last one is there, so any of them may be the late one. If it waits for none, the
+            first one is named, and the others with it.
     """
     return [_named(alert, late) for alert in alerts]
 
@@ -69,10 +71,12 @@ def _named(alert: Alert, late: Callable[[date], Mapping[str, LateFeed]]) -> Aler
     if alert.rule != SCORES_LATE or alert.scored_day is None or not (feeds := late(alert.scored_day)):
         return alert
     missing = tuple(feed for feed, found in feeds.items() if found.is_missing)
-    because = "; ".join(found.sentence for found in feeds.values())
-    return alert.model_copy(
-        update={"late_feed": next(iter(feeds)), "missing_feeds": missing, "because": because},
-    )
+    cause = ", ".join(missing) or next(iter(feeds))
+    sentences = [found.sentence for feed, found in feeds.items() if feed not in missing or len(missing) == 1]
+    if len(missing) > 1:
+        none = f"none of them has an accepted delivery that {alert.scored_day} needs"
+        sentences.insert(0, f"{which_is_late(cause)}: {none}")
+    return alert.model_copy(update={"late_feed": cause, "missing_feeds": missing, "because": "; ".join(sentences)})
 
 
 class Origins:

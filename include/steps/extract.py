@@ -90,6 +90,16 @@ def extract(project: Project, interval: Interval, settings: Settings) -> Extract
     )
 
 
+def missing_rows(project: Project, run_date: date, settings: Settings) -> dict[str, str]:
+    """Map each feed whose query gave no row yet to what the run date waits for."""
+    covered = _covered(read_journal(settings, project).deliveries)
+    missing: dict[str, list[str]] = {}
+    for feed, day in reversed(_due(project, Interval.of(run_date))):
+        if (feed, day) not in covered:
+            missing.setdefault(feed, []).append(str(day))
+    return {feed: f"the query of feed {feed} gave no row for {', '.join(days)}" for feed, days in missing.items()}
+
+
 def failing_by_day(project: Project, interval: Interval, settings: Settings) -> dict[date, list[str]]:
     """Map each run date that waits for a day of a query to a sentence for each such query that cannot be run.
 

@@ -19,7 +19,7 @@ from include.io import postgres, rewritten, storage
 from include.io.journal import read_journal
 from include.io.tables import Tables
 from include.monitoring.pipeline import ProjectWatch
-from include.monitoring.pipeline.base import Arrival, DeliveryQuality, LibraryChange, StepRun
+from include.monitoring.pipeline.base import Arrival, DeliveryQuality, LibraryChange, Part, StepRun
 from include.monitoring.records import Findings
 
 QUALITY_DAYS = 90
@@ -95,7 +95,7 @@ class _ProjectWatch(ProjectWatch):
     def library_changes(self, until: datetime) -> Sequence[LibraryChange]:
         return postgres.pipeline.read_library_changes(self.settings, self.project.name, until)
 
-    def costs(self, days: Interval, currency: str) -> Mapping[date, float]:
+    def costs(self, days: Interval, currency: str) -> Mapping[Part, Mapping[date, float]]:
         return postgres.pipeline.read_costs(self.settings, self.project.name, days, currency)
 
     def step_runs(self, days: Interval) -> Sequence[StepRun]:

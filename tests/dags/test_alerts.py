@@ -14,7 +14,7 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 
 from dags import alerts, recovery
-from dags.alerts import RUN_FAILED, TASK_FAILED, LateFilesError, NotSentError, Report, report_dead_watcher, send_waiting
+from dags.alerts import RUN_FAILED, TASK_FAILED, LateFeedsError, NotSentError, Report, report_dead_watcher, send_waiting
 from include.core.errors import DataError
 from include.core.outbox import Message
 from include.core.printable import slack
@@ -138,7 +138,7 @@ def test_run_dates_that_wait_for_a_feed_are_one_incident_that_names_it(
     bag: Any, stored: Settings, receiver: Receiver
 ) -> None:
     for day in (2, 3):
-        late = LateFilesError({"sailings": f"no file of feed sailings for 2013-03-0{day}", "logbook": "none"})
+        late = LateFeedsError({"sailings": f"no file of feed sailings for 2013-03-0{day}", "logbook": "none"})
         failed = context(bag, late, params={"day": f"2013-03-0{day}"})
         failed["ti"].task_id, failed["ti"].run_id = "wait_for_files", f"r{day}"
         TASK_FAILED(failed)

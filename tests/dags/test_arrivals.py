@@ -13,14 +13,18 @@ from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSensorTimeout, TaskDeferred
 
-from dags import arrivals, common, connections, params
-from dags.alerts import LateFilesError
+from dags import arrivals, common, connections, params, sensors
+from dags.alerts import LateFeedsError
 from dags.arrivals import WaitForFiles
+from dags.prepare import prepare
 from include.config.loading import load_project
+from include.core.intake import NotYetError
 from include.core.project import Project
 from include.core.settings import Settings
+from include.core.sources import Sql
 from include.io import storage
 from include.io.landing import write_whole
+from tests import deliveries
 from tests.landing import DAY, deliver_one
 from tests.s3 import KEYS, bucket
 
@@ -197,7 +201,7 @@ class TestWait:
     ) -> None:
         deliver_one(project, on_s3, "winds", DAY)
         timed_out = {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
-        with pytest.raises(LateFilesError, match=f"no file of feed sailings for {DAY}") as caught:
+        with pytest.raises(LateFeedsError, match=f"no file of feed sailings for {DAY}") as caught:
             WaitForFiles(project=project).resume_execution("__fail__", timed_out, context)
         assert caught.value.feeds == ("sailings", "logbook")
         for feed, day in project.required(DAY).items():
@@ -205,7 +209,7 @@ class TestWait:
                 deliver_one(project, on_s3, feed, day)
         with pytest.raises(AirflowSensorTimeout) as too_late:
             WaitForFiles(project=project).resume_execution("__fail__", timed_out, context)
-        assert not isinstance(too_late.value, LateFilesError), "they came at the last moment"
+        assert not isinstance(too_late.value, LateFeedsError), "they came at the last moment"
 
     def test_when_the_time_is_over_it_is_over_also_if_the_landing_does_not_answer(
         self, project: Project, on_s3: Settings, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -253,3 +257,30 @@ class TestWait:
         for feed, day in project.required(DAY).items():
             deliver_one(project, common.settings(), feed, day)
         WaitForFiles(project=project).execute(context)  # it does not wait
+
+
+def test_when_the_time_for_rows_of_queries_is_over_the_error_names_the_feeds_that_are_late(
+    project: Project, settings: Settings, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Sql(kind="sql", connection="shop_db", query="SELECT * FROM winds WHERE day = :day", immutable=True)
+    winds = project.feeds["winds"].model_copy(update={"source": source, "path": "", "required": True})
+    queried = project.model_copy(update={"feeds": {**project.feeds, "winds": winds}})
+
+    def waits(*_: object, **__: object) -> None:
+        raise NotYetError("no row")
+
+    monkeypatch.setattr(sensors, "run_step", waits)
+    monkeypatch.setattr(sensors, "settings", lambda: settings)
+    sensor: Any = prepare(queried).get_task("extract")
+    with pytest.raises(AirflowRescheduleException):
+        sensor.execute(context)
+    sensor.timeout = -1
+    with pytest.raises(LateFeedsError, match=f"the query of feed winds gave no row for {DAY}") as caught:
+        sensor.execute(context)
+    assert caught.value.feeds == ("winds",)
+    [(_, day)] = [each for each in queried.required_days(DAY) if each[0] == "winds"]
+    entered = deliveries.delivery("winds", day, "winds@1", verdict="accepted", rows=1, available_from=datetime.now(UTC))
+    deliveries.enter(settings, queried, entered)
+    with pytest.raises(AirflowSensorTimeout) as too_late:
+        sensor.execute(context)
+    assert not isinstance(too_late.value, LateFeedsError), "they came at the last moment"

@@ -31,7 +31,7 @@ from include.runner.run import run
 from include.steps import extract as extract_module
 from include.steps.arrivals import missing_files
 from include.steps.build_features import build_features, record_prepared_days
-from include.steps.extract import extract
+from include.steps.extract import extract, missing_rows
 from include.steps.land import land
 from include.steps.validate import validate
 from tests.integration.drugstore import put_plan
@@ -321,6 +321,12 @@ class TestWaiting:
         assert caught.value.by_day.keys() == {DAY}
         assert days == [DAY]
         assert deliveries_of(shop.settings, project.name).is_empty()
+        assert missing_rows(project, DAY, shop.settings) == {
+            "prices": f"the query of feed prices gave no row for {DAY}"
+        }
+        shop.put_days([DAY])
+        extract(project, RUN, shop.settings)
+        assert missing_rows(project, DAY, shop.settings) == {}
 
     def test_a_try_that_waits_is_recorded_only_if_nobody_asks_again(self, project: Project, shop: PostgreSQL) -> None:
         with pytest.raises(NotYetError):

@@ -419,6 +419,44 @@ def test_an_incident_of_a_late_feed_names_no_day_that_was_made_good(settings: Se
     assert what == "feed sales is late since run date 2013-03-01; days missing: 2013-03-01, 2013-03-02"
 
 
+def test_what_is_known_later_of_a_late_feed_is_not_another_incident(settings: Settings) -> None:
+    """At the deadline nothing has landed, so any feed may be the late one; the next run date knows which it was."""
+    any_of = late_scores(0, late_feed="prices, sales", because="at least one of the feeds prices, sales is late")
+    raise_alerts(settings, "shop", any_of, scope="monitor")
+    look(settings, 1, *late_scores(0, late_feed="sales", missing_feeds=(), because="feed sales was late"))
+    assert execute(settings, "SELECT subject, what, state FROM incidents") == [
+        ("prices, sales", "feed sales was late", "open")
+    ]
+    look(settings, 2)
+    assert texts(settings) == [
+        "[high] at least one of the feeds prices, sales is late",
+        "[recovered] at least one of the feeds prices, sales is late",
+    ]
+    any_of = [each.model_copy(update={"day": later(9), "scored_day": later(8)}) for each in any_of]
+    raise_alerts(settings, "shop", any_of, scope="monitor")
+    assert put(settings, waited(8)) == [True]
+    assert execute(settings, "SELECT subject, state FROM incidents ORDER BY 1") == [
+        ("prices, sales", "recovered"),
+        ("sales", "open"),
+    ], "the task that waited in vain knows which"
+
+
+def test_two_feeds_that_are_late_for_the_same_days_are_two_incidents(settings: Settings) -> None:
+    """One is a file and the other a query: each is waited for by a task of its own, and recovers by itself."""
+    rows = {"late_feed": "prices", "what": "no row", "task_id": "extract"}
+    files = [waited(0), waited(1)]
+    queries = [each.model_copy(update=rows) for each in files]
+    assert put(settings, *files, *queries) == [True] * 4
+    said = " is late since run date 2013-03-01; days missing: 2013-03-01, 2013-03-02"
+    assert execute(settings, "SELECT what FROM incidents ORDER BY subject") == [
+        (f"feed prices{said}. no row",),
+        (f"feed sales{said}. no file of 2013-03-02",),
+    ]
+    assert recover(settings, *queries) == 1
+    assert texts(settings)[-1] == "[recovered] feed prices is late"
+    assert recover(settings, *files) == 1
+
+
 def test_whoever_notices_a_late_feed_first_its_incident_is_one(settings: Settings) -> None:
     waits = failed("wait_for_features", "a_score", is_effect=True)
     steps: dict[str, Any] = {

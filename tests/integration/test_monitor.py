@@ -16,7 +16,7 @@ from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.records import Monitored
+from include.core.records import Alert, Monitored
 from include.core.settings import Settings
 from include.io import postgres
 from include.monitoring.drift import DriftMonitor
@@ -414,6 +414,50 @@ def test_a_monitor_that_fails_holds_no_alert_of_the_others_back_and_fails_the_st
     assert execute(prepared_days, "SELECT day FROM incident_looks") == []  # so that nothing counts as recovered
     monkeypatch.undo()
     assert monitor(ferries, Interval.of(NEXT), prepared_days).alerts == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "hidden"),
+    [(DriftMonitor, {"late_ferry", "sailings"}), (StepsMonitor, {"build_features", "sailings"})],
+    ids=["of one model", "of the pipeline"],
+)
+def test_a_monitor_that_fails_keeps_only_those_incidents_open_that_it_would_have_seen(
+    prepared_days: Settings,
+    ferries: Project,
+    late: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[DriftMonitor | StepsMonitor],
+    hidden: set[str],
+) -> None:
+    """NEXT saw something of each model, of the pipeline, and of a feed that models share. LATER sees nothing of it."""
+    watch(monkeypatch, late, load_model("ferry_delay"))
+    models, about = ("late_ferry", "ferry_delay"), {"rule": "gone", "day": NEXT, "sentence": "x"}
+    shared = {"subject": "late_ferry", "models": models, "late_feed": "sailings", "because": "feed sailings is late"}
+    seen = [
+        *(Alert(subject=name, models=(name,), **about) for name in models),
+        Alert(subject="build_features", **about),
+        Alert(**about | shared | {"rule": "scores_late"}),
+    ]
+    postgres.alerts.raise_alerts(prepared_days, ferries.name, seen, scope=step.SCOPE, looked=[NEXT])
+
+    def still_open() -> set[str]:
+        statement = "SELECT subject FROM incidents WHERE state = 'open' AND rule IN ('gone', 'feed_late')"
+        return {subject for (subject,) in execute(prepared_days, statement)}
+
+    assert still_open() == {*models, "build_features", "sailings"}
+    run_of = kind.run
+
+    def fails(self: Any, watched: Any) -> Any:
+        if kind is StepsMonitor or watched.model.name == "late_ferry":
+            raise ValueError("it cannot be read")
+        return run_of(self, watched)
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="it cannot be read"):
+        patch.setattr(kind, "run", fails)
+        monitor(ferries, Interval.of(LATER), prepared_days)
+    assert still_open() == hidden
+    monitor(ferries, Interval.of(LATER), prepared_days)
+    assert still_open() == set(), "a look of the same run date that fails nowhere"
 
 
 def test_a_step_that_is_killed_in_a_slow_monitor_has_raised_the_alerts_of_the_others(

@@ -76,6 +76,35 @@ def test_a_request_whose_task_was_killed_before_it_started_the_run_blocks_no_oth
     assert found.skipped == "a training of 2013-03-02 was asked for and began, and retrain.cool_down_days is 7"
 
 
+def test_of_trainings_that_did_not_start_within_a_day_one_begins(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their runs wait, such as those of a paused DAG, and then follow each other."""
+    days = [DAY + timedelta(days=n) for n in range(4)]
+    first, second, third, last = days
+
+    def replaced(day: date, model: str = MONTHLY.name) -> str | None:
+        return postgres.retrainings.why_replaced(settings, model, day, cool_down_days=7)
+
+    for day in days[:3]:
+        at(monkeypatch, PROJECT.at(day, time(4)))
+        alert(settings, "degradation: slices", day)
+        assert retrain(MONTHLY, Interval.of(day), settings).skipped is None, "one that waits does not block the next"
+    assert [replaced(day) for day in days[:3]] == [*[f"a training of {third} was asked for since"] * 2, None]
+    assert replaced(first, "ferry_delay") is None
+    fitted(settings, second)  # it had looked before the third one was asked for
+    assert replaced(second) is None, "a run that began can be repeated"
+    assert replaced(third) == f"the training of {second}, which was asked for before, began meanwhile"
+    at(monkeypatch, PROJECT.at(last, time(4)))
+    alert(settings, "degradation: slices", last)
+    assert retrain(MONTHLY, Interval.of(last), settings).skipped is not None
+    month_later = DAY + timedelta(days=31)
+    at(monkeypatch, PROJECT.at(month_later, time(4)))
+    alert(settings, "degradation: slices", month_later)
+    assert retrain(MONTHLY, Interval.of(month_later), settings).skipped is None
+    assert replaced(month_later) is None, "the cool-down is over"
+
+
 def test_a_past_run_date_asks_for_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     alert(settings, "degradation: slices", DAY)
     at(monkeypatch, PROJECT.cutoff_at(DAY + timedelta(days=1)))

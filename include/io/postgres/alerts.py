@@ -11,6 +11,7 @@ from include.core.records import Alert
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine
+from include.io.postgres.incident_failures import as_told
 from include.io.postgres.incident_looks import look
 from include.io.postgres.incidents import lock_incidents
 
@@ -47,6 +48,7 @@ def raise_alerts(
     days = tuple(looked)
     with engine(settings).begin() as connection:
         lock_incidents(connection, project)
+        alerts = [as_told(connection, project, each) for each in alerts]
         for alert in sorted(alerts, key=lambda a: (a.day, a.subject, a.rule)):
             statement = (
                 postgresql

@@ -92,6 +92,17 @@ def _open(connection: sa.Connection, failure: Failure, details: Details) -> int 
     return report(connection, before, after, failure.run_id, _as_day(failure.day))
 
 
+def as_told(connection: sa.Connection, project: str, alert: Alert) -> Alert:
+    """Return late scores with the feeds that people were told of for their day, so that it stays one incident.
+
+    More may be known of the cause by now: at the deadline, any of the feeds without a delivery could be the late one.
+    """
+    if not alert.late_feed or alert.scored_day is None:
+        return alert
+    told = _late_alert(connection, project, alert.scored_day)
+    return alert if told is None else alert.model_copy(update={"late_feed": told.subject})
+
+
 def _late_alert(connection: sa.Connection, project: str, day: date) -> sa.Row[Any] | None:
     """Return the open incident of the alert that scores of a run date are late because of a feed."""
     noticed = day + timedelta(days=1)  # late scores of a day are an alert of the next run date
@@ -152,7 +163,7 @@ def _put_late(connection: sa.Connection, failure: Failure, details: Details, day
     alert = _late_alert(connection, failure.project, day)
     waits = failure.model_copy(update={"late_feed": ""})
     waiting = _open_incident(connection, waits, waits.details)
-    if late is not None and waiting is not None and waiting.id == late.id:
+    if waiting is not None and waiting.rule == FEED_LATE:  # of this feed, or of another one, which is another cause
         waiting = None
     found = [row for row in (late, alert, waiting) if row is not None]
     if not found:

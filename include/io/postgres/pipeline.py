@@ -21,7 +21,7 @@ from include.io.postgres.schema import (
     step_runs,
     storage_daily,
 )
-from include.monitoring.pipeline.base import DeliveryQuality, LibraryChange, StepRun
+from include.monitoring.pipeline.base import DeliveryQuality, LibraryChange, Part, StepRun
 from include.monitoring.records import FeedDay, MonitoredModel, ScoreHealth
 
 PROBABILITIES = ("binary", "multiclass")
@@ -58,20 +58,19 @@ def read_step_runs(settings: Settings, project: str, days: Interval) -> Sequence
         ]
 
 
-def read_costs(settings: Settings, project: str, days: Interval, currency: str) -> dict[date, float]:
-    """Return what the runs that ended on each of these days cost, and storage on them."""
-    runs, stored = step_runs.c, storage_daily.c
-    each = sa.union_all(
-        sa.select(runs.ran_on.label("day"), runs.cost).where(
-            runs.project == project, runs.currency == currency, runs.ran_on.between(days.start, days.end)
-        ),
-        sa.select(stored.day, stored.cost).where(
-            stored.project == project, stored.currency == currency, stored.day.between(days.start, days.end)
-        ),
-    ).subquery()
-    statement = sa.select(each.c.day, sa.func.sum(each.c.cost)).group_by(each.c.day)
+def read_costs(settings: Settings, project: str, days: Interval, currency: str) -> dict[Part, dict[date, float]]:
+    """Return what the runs that ended on each of these days cost, and storage on them, by part."""
+    found: dict[Part, dict[date, float]] = {}
+    tables: dict[Part, tuple[sa.Table, sa.ColumnElement[date]]] = {
+        "steps": (step_runs, step_runs.c.ran_on),
+        "storage": (storage_daily, storage_daily.c.day),
+    }
     with engine(settings).connect() as connection:
-        return {day: float(cost) for day, cost in connection.execute(statement)}
+        for part, (table, day) in tables.items():
+            own = (table.c.project == project) & (table.c.currency == currency) & day.between(days.start, days.end)
+            statement = sa.select(day, sa.func.sum(table.c.cost)).where(own).group_by(day)
+            found[part] = {at: float(cost) for at, cost in connection.execute(statement)}
+    return found
 
 
 def is_stored_known(settings: Settings, project: str, day: date) -> bool:

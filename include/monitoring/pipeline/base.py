@@ -4,11 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Literal
 
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.variants import Variant
 from include.monitoring.records import Findings
+
+Part = Literal["steps", "storage"]
+"""A part of the cost of a project."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,8 @@ class ProjectWatch(ABC):
         """Return each change of libraries between two runs of steps up to a moment, once."""
 
     @abstractmethod
-    def costs(self, days: Interval, currency: str) -> Mapping[date, float]:
-        """Return what the runs that ended on each of these days cost, in a currency."""
+    def costs(self, days: Interval, currency: str) -> Mapping[Part, Mapping[date, float]]:
+        """Return what the runs that ended on each of these days cost, and storage on them, in a currency."""
 
     @abstractmethod
     def step_runs(self, days: Interval) -> Sequence[StepRun]:

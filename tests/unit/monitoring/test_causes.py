@@ -47,10 +47,24 @@ def test_only_late_scores_have_a_late_feed_as_their_cause() -> None:
     other = Alert(subject="a", rule="mae at_most 3", day=DAY, sentence="poor")
     feeds = {"sailings": LateFeed("feed sailings was late"), "winds": LateFeed("feed winds is late", is_missing=True)}
     named = name_causes([late, other], lambda day: feeds if day == DAY else {})
-    assert (named[0].late_feed, named[0].because) == ("sailings", "feed sailings was late; feed winds is late")
+    assert (named[0].late_feed, named[0].because) == ("winds", "feed sailings was late; feed winds is late")
     assert named[0].missing_feeds == ("winds",)
+    came = {feed: LateFeed(f"feed {feed} was late") for feed in ("sailings", "winds")}
+    assert name_causes([late], lambda _: came)[0].late_feed == "sailings"
     assert named[1] == other
     assert name_causes([late], lambda _: {}) == [late]
+
+
+def test_all_feeds_without_a_delivery_are_named_since_each_may_be_the_late_one() -> None:
+    late = Alert(subject="a", rule="scores_late", day=DAY + timedelta(days=1), sentence="late", scored_day=DAY)
+    found = late_feeds(FERRIES, DAY, {}, None)
+    [named] = name_causes([late], lambda _: found)
+    assert named.missing_feeds == tuple(dict.fromkeys(feed for feed, _ in REQUIRED)) and len(named.missing_feeds) > 1
+    what = f"at least one of the feeds {named.late_feed} is late"
+    assert named.late_feed == ", ".join(named.missing_feeds)
+    assert named.because == f"{what}: none of them has an accepted delivery that {DAY} needs"
+    [details] = merge_causes([named]).values()
+    assert (details.subject, details.what) == (named.late_feed, named.because)
 
 
 ORIGINS = Origins(FERRIES, (FERRIES.folder / "features.py").read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ from include.core.project import Project
 from include.core.records import Alert
 from include.io import apart
 from include.monitoring.pipeline import ProjectMonitor, ProjectWatch
-from include.monitoring.pipeline.base import Arrival, DeliveryQuality, LibraryChange, StepRun
+from include.monitoring.pipeline.base import Arrival, DeliveryQuality, LibraryChange, Part, StepRun
 from include.monitoring.pipeline.budget import BudgetMonitor
 from include.monitoring.pipeline.changes import ChangesMonitor
 from include.monitoring.pipeline.history import Persistence, limits, unusual
@@ -54,6 +54,7 @@ class Recorded(ProjectWatch):
     found: Sequence[DeliveryQuality] = ()
     changes: Sequence[LibraryChange] = ()
     spent: Mapping[date, float] = field(default_factory=dict)
+    stored: Mapping[date, float] = field(default_factory=dict)
 
     @property
     def quality(self) -> Mapping[str, Sequence[DeliveryQuality]]:
@@ -62,8 +63,12 @@ class Recorded(ProjectWatch):
     def library_changes(self, until: datetime) -> Sequence[LibraryChange]:
         return [each for each in self.changes if each.first_at <= until]
 
-    def costs(self, days: Interval, currency: str) -> Mapping[date, float]:
-        return {day: cost for day, cost in self.spent.items() if day in days.days} if currency == "EUR" else {}
+    def costs(self, days: Interval, currency: str) -> Mapping[Part, Mapping[date, float]]:
+        parts: dict[Part, Mapping[date, float]] = {"steps": self.spent, "storage": self.stored}
+        return {
+            part: {day: cost for day, cost in of_part.items() if day in days.days and currency == "EUR"}
+            for part, of_part in parts.items()
+        }
 
     def step_runs(self, days: Interval) -> Sequence[StepRun]:
         return [run for run in self.runs if run.day in days.days]
@@ -337,7 +342,7 @@ def test_a_change_of_columns_is_announced_once(
 def test_a_month_has_one_alert_for_its_projection_and_one_for_its_cost(project: Project) -> None:
     """100 EUR are spent on the 20th at 5 EUR a day, and projected from the seventh day on."""
     priced = project.model_copy(update={"prices": Prices(currency="EUR", budget_per_month=100)})
-    spent = {FIRST + timedelta(days=n): 5.0 for n in range(30)}
+    spent = {FIRST + timedelta(days=n): 5.0 for n in range(-1, 30)}
     raised: dict[tuple[str, date], set[str]] = {}
     for run_date in reversed(Interval(start=FIRST, end=FIRST + timedelta(days=35)).days):
         for alert in alerts(BudgetMonitor(), Recorded(priced, Interval.of(run_date), spent=spent)):
@@ -346,6 +351,34 @@ def test_a_month_has_one_alert_for_its_projection_and_one_for_its_cost(project: 
     assert all(len(sentences) == 1 for sentences in raised.values())
     [projected] = raised["budget_projected", date(2026, 9, 8)]
     assert "35.00 EUR up to 2026-09-07: 35% of the budget of 100.00 EUR, and 150.00 EUR are projected" in projected
+
+
+@pytest.mark.parametrize(
+    ("begins", "projected"),
+    [
+        (-5, date(2026, 9, 8)),  # storage was paid for before the month: it is projected with the steps
+        (4, date(2026, 9, 12)),  # seven days after its first
+        (20, date(2026, 9, 28)),
+        (26, None),  # the month ends before, and has cost less than the budget
+    ],
+)
+def test_a_new_part_of_the_cost_is_projected_when_it_has_a_history(
+    project: Project, begins: int, projected: date | None
+) -> None:
+    """Steps cost 3 EUR a day, which is 90 of 91.5 EUR a month; then storage has a price. Before, it was free."""
+    priced = project.model_copy(update={"prices": Prices(currency="EUR", budget_per_month=91.5)})
+    days = [FIRST + timedelta(days=n) for n in range(-10, 30)]
+    stored = {day: 0.2 if day >= FIRST + timedelta(days=begins) else 0.0 for day in days}
+    found = [
+        (alert.rule, alert.day)
+        for day in days[11:]
+        for alert in alerts(
+            BudgetMonitor(), Recorded(priced, Interval.of(day), spent=dict.fromkeys(days, 3.0), stored=stored)
+        )
+    ]
+    assert {each for each in found if each[0] == "budget_projected"} == (
+        {("budget_projected", projected)} if projected else set()
+    )
 
 
 def test_a_month_within_its_budget_and_a_project_without_one_are_silent(project: Project) -> None:
