@@ -160,6 +160,8 @@ def log_fit(connection: MlflowConnection, fit: Fit) -> FitRun:
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(MODEL_DIGEST, model_digest)])
         client.set_terminated(run_id)  # last: FINISHED means that the run is complete
         _mark_killed(client, experiment_id, fit.digest)
+        if client.get_run(run_id).info.status != "FINISHED":  # another fit of the same digest took it for a killed one
+            client.set_terminated(run_id)
         return FitRun(run_id, model_id, fit.digest, model_digest, strings(fit.tags), logged_here=True)
 
 
@@ -209,6 +211,8 @@ def _mark_killed(client: MlflowClient, experiment_id: str, digest: str) -> None:
     """Mark the unfinished runs of a digest that has its fit. A run that is still alive marks itself FINISHED later."""
     unfinished = f"tags.{DIGEST} = '{digest}' and attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment_id], filter_string=unfinished):
+        if client.get_run(run.info.run_id).info.status != "RUNNING":
+            continue  # it was alive, and has finished since the search
         log.info("MLflow run %s of the same fit was left unfinished; marked as KILLED", run.info.run_id)
         client.set_terminated(run.info.run_id, status="KILLED")
 
