@@ -121,8 +121,12 @@ def test_an_error_on_a_terminal_has_a_mark_beside_its_colour_and_other_lines_hav
         monkeypatch.setattr(sys, "stderr", terminal)
         say("two messages sent", "none waits")
         say("problem " * 30, "Run: make check", error=True)
+        say("the end")
         terminal.flush()
-        plain, none, first, *others, last = read.read(4000).decode().splitlines()
+        written = b""
+        while b"the end" not in written:  # a terminal gives what it has by now
+            written += read.read(4000)
+    plain, none, first, *others, last, _ = written.decode().splitlines()
     assert (plain, none) == ("two messages sent", "none waits")
     assert first.startswith("\x1b[31m✗ problem") and last == "\x1b[31mRun: make check\x1b[0m"
     assert others and all(line.startswith("\x1b[31m  problem") for line in others)

@@ -7,7 +7,7 @@ import os
 import posixpath
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,17 @@ _URIS = threading.RLock()  # held while the process uses the URIs of one connect
 
 SET_BY_MLFLOW = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 """Environment variables that MLflow sets along with its URIs."""
+
+
+def write_again(write: Callable[[], None]) -> None:
+    """Write to MLflow, and once more if it refuses.
+
+    Of two processes that add the same row at once, MLflow refuses the second, which finds the row when it writes again.
+    """
+    try:
+        write()
+    except MlflowException:
+        write()
 
 
 class MlflowConnection:

@@ -19,7 +19,7 @@ from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.names import experiment
 from include.core.settings import utc_now
-from include.io.registry.client import MlflowConnection, strings
+from include.io.registry.client import MlflowConnection, strings, write_again
 from include.io.registry.datasets import FitInput, mlflow_input
 from include.io.registry.models import ModelFiles, saved
 from include.training.config import Candidate
@@ -153,15 +153,14 @@ def log_fit(connection: MlflowConnection, fit: Fit) -> FitRun:
         ).info.run_id
         params = strings(fit.candidate.shown)
         client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
-        client.log_inputs(run_id, [mlflow_input(item) for item in fit.inputs])
+        inputs = [mlflow_input(item) for item in fit.inputs]
+        write_again(lambda: client.log_inputs(run_id, inputs))
         model_id, model_digest = _log_model(connection, client, fit, path, described, experiment_id, run_id, params)
         now = milliseconds(utc_now())
         metrics = [Metric(name, value, now, 0, model_id=model_id) for name, value in fit.metrics.items()]
         client.log_batch(run_id, metrics=metrics, tags=[RunTag(MODEL_DIGEST, model_digest)])
         client.set_terminated(run_id)  # last: FINISHED means that the run is complete
         _mark_killed(client, experiment_id, fit.digest)
-        if client.get_run(run_id).info.status != "FINISHED":  # another fit of the same digest took it for a killed one
-            client.set_terminated(run_id)
         return FitRun(run_id, model_id, fit.digest, model_digest, strings(fit.tags), logged_here=True)
 
 
@@ -208,13 +207,23 @@ def _first_finished(
 
 
 def _mark_killed(client: MlflowClient, experiment_id: str, digest: str) -> None:
-    """Mark the unfinished runs of a digest that has its fit. A run that is still alive marks itself FINISHED later."""
+    """Mark the unfinished runs of a digest that has its fit. A run that is still alive marks itself FINISHED later.
+
+    The last tag of a run comes before it is FINISHED. So a run that ended between the search and the mark is seen to be
+    complete, and is FINISHED again.
+    """
     unfinished = f"tags.{DIGEST} = '{digest}' and attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment_id], filter_string=unfinished):
-        if client.get_run(run.info.run_id).info.status != "RUNNING":
-            continue  # it was alive, and has finished since the search
-        log.info("MLflow run %s of the same fit was left unfinished; marked as KILLED", run.info.run_id)
-        client.set_terminated(run.info.run_id, status="KILLED")
+        run_id = run.info.run_id
+        if not _is_complete(client, run_id):
+            log.info("MLflow run %s of the same fit was left unfinished; marked as KILLED", run_id)
+            client.set_terminated(run_id, status="KILLED")
+        if _is_complete(client, run_id):
+            client.set_terminated(run_id)
+
+
+def _is_complete(client: MlflowClient, run_id: str) -> bool:
+    return MODEL_DIGEST in client.get_run(run_id).data.tags
 
 
 def experiment_id_of(connection: MlflowConnection, client: MlflowClient, model: Model) -> str:

@@ -14,7 +14,7 @@ from include.config.model import Model
 from include.core.errors import ActionRequiredError
 from include.core.printable import markdown
 from include.core.records import GateDecision
-from include.io.registry.client import MlflowConnection, strings
+from include.io.registry.client import MlflowConnection, strings, write_again
 from include.io.registry.models import LoggedModel
 from include.io.registry.runs import DIGEST, FitRun
 
@@ -129,8 +129,9 @@ def tag(connection: MlflowConnection, version: Version, name: str, value: str) -
     """Tag a version, unless it has that tag."""
     if version.tags.get(name) == value:
         return
+    of_version = (connection.registered_name(version.model), str(version.version))
     with connection.reached() as client:
-        client.set_model_version_tag(connection.registered_name(version.model), str(version.version), name, value)
+        write_again(lambda: client.set_model_version_tag(*of_version, name, value))
 
 
 def record_gate(connection: MlflowConnection, version: Version, decision: GateDecision) -> None:
