@@ -237,6 +237,7 @@ class PublishBench:
         engine = sa.create_engine(self.url.set(drivername="postgresql+psycopg2", database=database))
         with engine.begin() as connection:
             connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
+            _make_months(connection, given["days"])
             rows = given["rows"] // len(given["days"])
             for day, batch in zip(given["days"], given["batches"], strict=True):
                 values = {"batch": batch, "model": MODEL, "day": day, "rows": rows, "digest": "0" * 64}
@@ -253,6 +254,8 @@ class PublishBench:
         from bench.ingest import entities_of
 
         engine = sa.create_engine(self.url.set(drivername="postgresql+psycopg2", database=database))
+        with engine.begin() as connection:
+            _make_months(connection, given["days"])
         for day in given["days"]:
             with postgres.connection.transaction(self._settings(database)) as cursor:
                 cursor.adbc_ingest("entities_ferries", entities_of(given, day).to_arrow(), mode="append")
@@ -272,6 +275,13 @@ class PublishBench:
         for name, frame in frames.items():
             frame.write_parquet(files[name])
         return {"files": files, "rows": rows}
+
+
+def _make_months(connection: sa.Connection, days: Sequence[str]) -> None:
+    """Make the months of the tables, as `publish` does."""
+    for table in ("predictions", "entities_ferries"):
+        for day in days:
+            connection.execute(sa.select(sa.func.make_month(table, date.fromisoformat(str(day)))))
 
 
 def _ferries(day: date, rows: int) -> pl.DataFrame:

@@ -87,6 +87,10 @@ SELECT n AS ferry, (ARRAY['UA', 'B6', 'EV', 'DL', 'AA', 'MQ', 'WN', 'US'])[1 + (
     (ARRAY['BAT', 'HOB', 'STA'])[1 + n % 3] AS origin, 'PIER' || n % 100 AS dest
 FROM generate_series(1, {rows}) n;
 
+SELECT count(make_month(of_table, day))
+FROM (VALUES ('predictions'), ('entities_ferries')) t (of_table), (SELECT DISTINCT date_trunc('month', day)::date FROM
+    (SELECT day FROM days UNION ALL SELECT day FROM former) d) m (day);
+
 INSERT INTO predictions (batch_id, model, day, entity_id, score, prediction)
 SELECT d.batch_id, d.model, d.day, s.entity_id,
     CASE d.problem_type WHEN 'binary' THEN s.score ELSE 60 * s.score END,

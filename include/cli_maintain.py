@@ -15,6 +15,7 @@ class PartOption(StrEnum):
 
     compact = "compact"
     vacuum = "vacuum"
+    months = "months"
 
 
 def commands(settings: Callable[[], Settings], say: Callable[..., None]) -> typer.Typer:
@@ -34,9 +35,10 @@ def commands(settings: Callable[[], Settings], say: Callable[..., None]) -> type
         ] = None,
         only: Annotated[list[PartOption] | None, typer.Option(help="one part; may be repeated; default: all")] = None,
         *,
+        by: Annotated[str, typer.Option(help="who asks; the view retention_history says so")] = "by-hand",
         dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and change nothing")] = False,
     ) -> None:
-        """Compact small files of old days, and remove files that no recorded version needs."""
+        """Compact small files of old days, and remove files and months of predictions that nothing needs."""
         from include.config.loading import load_project
         from include.core.interval import Interval
         from include.core.records import Maintained
@@ -46,7 +48,7 @@ def commands(settings: Callable[[], Settings], say: Callable[..., None]) -> type
 
         declared = load_project(project)
         on = Interval.of(day or declared.day_of(utc_now()))
-        done = run("maintain", declared, on, settings(), only=tuple(only or PARTS), dry_run=dry_run)
+        done = run("maintain", declared, on, settings(), only=tuple(only or PARTS), dry_run=dry_run, by=by)
         assert isinstance(done, Maintained)
         say(*sentences(done))
 

@@ -74,7 +74,7 @@ _READING = "kind|lookback_days|delay_days|ahead_days|days|holidays|required"
 PROJECT_KEYS: tuple[tuple[str, Effect], ...] = (
     (r"(title|owner)|.*\.description|feeds\.\w+\.supplier", Effect.WORDS),
     (r"(monitors|prices)([.\[].*)?", Effect.MONITORS),
-    (r"(schedule|run_on|databricks|notify)([.\[].*)?", Effect.RUNS),
+    (r"(schedule|run_on|databricks|notify|retention)([.\[].*)?", Effect.RUNS),
     (r"cutoff|first_day", Effect.ARRIVAL),
     (rf"feeds\.\w+\.({_ARRIVAL})(\..*)?|feeds\.\w+\.columns\.[^.]+\.format", Effect.ARRIVAL),
     (rf"feeds\.\w+(\.({_READING})(\..*)?)?", Effect.READING),

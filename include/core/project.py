@@ -66,6 +66,24 @@ class Databricks(Config):
     )
 
 
+class Retention(Config):
+    """How long the shared database keeps what can be made again from the raw tables, which keep everything."""
+
+    predictions: int | None = Field(
+        default=None,
+        ge=6,
+        description="whole months for which predictions and entities are kept; by default for ever. `maintain` removes "
+        "older months, unless something still needs them (docs/maintenance.md); counts from the next `migrate`",
+        examples=[36],
+    )
+    runs: int | None = Field(
+        default=None,
+        ge=12,
+        description="whole months for which the runs of steps are kept (the view `step_history`); by default for ever",
+        examples=[24],
+    )
+
+
 RunOn = Literal["worker", "databricks"]
 
 EXTRACTED = "sql"
@@ -141,6 +159,12 @@ class Project(Config):
         default=None,
         description="what a run of a step costs, and the budget; without it, runs have no cost in money",
         examples=[{"currency": "EUR", "core_hour": 0.05, "dbu": 0.22, "budget_per_month": 100}],
+    )
+
+    retention: Retention = Field(
+        default=Retention(),
+        description="how many months the shared database keeps; by default everything for ever",
+        examples=[{"predictions": 36, "runs": 24}],
     )
 
     @model_validator(mode="after")

@@ -642,11 +642,40 @@ class MaintainedTable(Record):
     removed_bytes: int = 0
 
 
+class MaintainedMonth(Record):
+    """A month of a table of the shared database that `retention` does not keep.
+
+    Attributes:
+        relation: the table.
+        month: the first day of the month.
+        rows: the rows of the project.
+        bytes: what they take, with indexes.
+        needed: what still needs it, in words; then it stays.
+        removed: whether it was removed; false in a dry run, and if it could not be had for itself.
+    """
+
+    relation: str
+    month: date
+    rows: int
+    bytes: int
+    needed: tuple[str, ...] = ()
+    removed: bool = False
+
+
 class Maintained(StepResult):
-    """The result of `maintain`; `rows` counts the files that it removed. A dry run changes nothing."""
+    """The result of `maintain`; `rows` counts the files that it removed. A dry run changes nothing.
+
+    Attributes:
+        dry_run: whether nothing was changed.
+        tables: the Delta tables.
+        months: those of the shared database that `retention` does not keep.
+        removed_runs: rows about runs of steps that it does not keep.
+    """
 
     dry_run: bool
     tables: tuple[MaintainedTable, ...] = ()
+    months: tuple[MaintainedMonth, ...] = ()
+    removed_runs: int = 0
 
     @property
     def tentative(self) -> bool:

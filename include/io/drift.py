@@ -246,7 +246,7 @@ class DriftSource:
         digests = {day: self._digest(own, batches[day].batch_id) for day in days if day in batches and own}
 
         def summarise(day: date) -> dict[WatchedSeries, Summary]:
-            rows = postgres.drift.read_scores(self.settings, self.project, batches[day].batch_id, self.slices)
+            rows = postgres.drift.read_scores(self.settings, self.project, batches[day].batch_id, day, self.slices)
             return dict(summarise_day(rows, PREDICTION, own, self.slices, self.min_rows))
 
         empty = [day for day in days if day not in digests]

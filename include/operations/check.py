@@ -4,7 +4,7 @@ It only reads; `cli check` prints the findings. It does not rely on the records 
 digests again from what is stored.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date, datetime
 
 import polars as pl
@@ -34,10 +34,11 @@ def check(project: Project, interval: Interval, settings: Settings) -> list[str]
     ]
     findings += _features(project, interval, [*prepared_days, *latest], Tables(settings))
     as_of = {(n.day, n.as_of): n for n in (*latest, *prepared_days)}
+    dropped = postgres.months.read_dropped(settings, project.name)
     for model in model_names(project.name):
         for chunk in interval.chunks(BLOCK_DAYS):
-            findings += _batches(model, chunk, settings)
-            findings += _pointers(project, model, chunk, settings, as_of)
+            findings += _batches(model, chunk, settings, dropped)
+            findings += _pointers(project, model, chunk, settings, as_of, dropped)
         findings += _versions(model, interval, settings)
     return findings
 
@@ -61,12 +62,17 @@ def _features(project: Project, interval: Interval, prepared_days: list[Prepared
         yield f"{project.name} {day}: {table} has {found} rows ({data_view}), but the day is not prepared"
 
 
-def _batches(model: str, interval: Interval, settings: Settings) -> Iterator[str]:
-    """Check each batch, published or not: count its rows and compute its digest again."""
+def _batches(model: str, interval: Interval, settings: Settings, dropped: Collection[date]) -> Iterator[str]:
+    """Check each batch, published or not: count its rows and compute its digest again.
+
+    A batch of a month that left the database (`retention`) has no rows, or all of them if it was published again.
+    """
     predictions = postgres.predictions.read_predictions(settings, model, interval)
     of_batch = {batch: rows for (batch,), rows in predictions.partition_by("batch_id", as_dict=True).items()}
     for batch in postgres.predictions.read_batches(settings, model, interval).iter_rows(named=True):
         rows = of_batch.get(batch["batch_id"], predictions.clear())
+        if rows.is_empty() and batch["day"].replace(day=1) in dropped:
+            continue
         where = f"{model} {batch['day']}: batch {batch['batch_id']} (version {batch['model_version']})"
         if rows.height != batch["rows"]:
             yield f"{where} says {batch['rows']} rows, predictions has {rows.height}"
@@ -85,6 +91,7 @@ def _pointers(
     interval: Interval,
     settings: Settings,
     as_of: Mapping[tuple[date, datetime], PreparedDay],
+    dropped: Collection[date],
 ) -> Iterator[str]:
     """Check that readers see the right batch, with the right version and all rows of the prepared day."""
     pointers = postgres.predictions.read_pointers(settings, model, interval)
@@ -113,7 +120,7 @@ def _pointers(
     prepared = {day for day, _ in as_of}
     published = set(pointers["day"])
     for day, version in postgres.promotions.read_champions(settings, model, interval).items():
-        if day in prepared and day not in published:
+        if day in prepared and day not in published and day.replace(day=1) not in dropped:
             yield (
                 f"{model} {day}: version {version} is champion by the promotion history, but nothing is published; "
                 "score and publish the day"

@@ -63,7 +63,7 @@ def of_prediction(model: Model, day: date, entity_id: str | None, settings: Sett
         raise ActionRequiredError(
             f"{model.name}: nothing is published of {day}; the view publication_history says what was"
         )
-    if entity_id is not None and not recorded_lines.has_entity(settings, published[0].batch_id, entity_id):
+    if entity_id is not None and not recorded_lines.has_entity(settings, published[0].batch_id, day, entity_id):
         raise ActionRequiredError(f"{model.name}: the published batch of {day} has no entity {entity_id!r}")
     names = postgres.model_files.read_names(settings, model.name, [published[0].model_version])
     recorded = _recorded(load_project(model.project), settings)

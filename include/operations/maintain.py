@@ -2,6 +2,8 @@
 
 - `compact`: small files of old days become larger ones, and each table gets the properties that new tables have.
 - `vacuum`: files are removed that no version needs which a prepared day, a training, a fit or scores name.
+- `months`: the tables of the shared database get the months to come, and lose those that `retention` does not keep and
+  nothing needs.
 
 Each part is safe beside a nightly run, and safe to kill: the next run does the rest.
 """
@@ -19,7 +21,7 @@ from include.core.interval import Interval
 from include.core.kept_versions import deciding_versions, kept_versions
 from include.core.names import clean_table, features_table, quarantine_table, raw_table, scores_table
 from include.core.project import Project
-from include.core.records import Maintained, MaintainedTable
+from include.core.records import Maintained, MaintainedMonth, MaintainedTable
 from include.core.settings import Settings, utc_now
 from include.io import postgres, table_upkeep
 from include.io.postgres.named_versions import Named
@@ -28,13 +30,19 @@ from include.io.tables import Tables
 
 log = logging.getLogger(__name__)
 
-Part = Literal["compact", "vacuum"]
-PARTS: tuple[Part, ...] = ("compact", "vacuum")
+Part = Literal["compact", "vacuum", "months"]
+PARTS: tuple[Part, ...] = ("compact", "vacuum", "months")
 
 GRACE = timedelta(days=14)
 """How long a version stays that nothing names: longer than any run lasts that read it and did not record it yet."""
 
 SCORES = "stored scores"
+
+COMING_MONTHS = 2
+"""How many months after this one have their place in the shared database before their first row comes."""
+
+RUNS_AT_ONCE = 10_000
+"""The most rows about runs of steps that one transaction removes."""
 
 
 def maintain(
@@ -45,6 +53,7 @@ def maintain(
     only: Collection[Part] = PARTS,
     dry_run: bool = False,
     grace: timedelta = GRACE,
+    by: str = "maintenance",
 ) -> Maintained:
     """Maintain what grows with the years.
 
@@ -55,6 +64,7 @@ def maintain(
         only: the parts to do.
         dry_run: say what would be done, and change nothing.
         grace: how long versions stay that nothing names.
+        by: who asked for it: `retention_history` says so.
     """
     tables = Tables(settings)
     there = [table for table in declared_tables(project) if tables.exists(table)]
@@ -69,7 +79,12 @@ def maintain(
             found = _vacuum(found, settings, tables, named, grace, dry_run=dry_run)
         done.append(found)
     return Maintained(
-        interval=interval, rows=sum(each.removed_files for each in done), dry_run=dry_run, tables=tuple(done)
+        interval=interval,
+        rows=sum(each.removed_files for each in done),
+        dry_run=dry_run,
+        tables=tuple(done),
+        months=_months(project, interval.end, settings, by, dry_run=dry_run) if "months" in only else (),
+        removed_runs=_runs(project, interval.end, settings, dry_run=dry_run) if "months" in only else 0,
     )
 
 
@@ -129,6 +144,54 @@ def _vacuum(
     )
 
 
+def first_kept_day(today: date, months: int) -> date:
+    """Return the first day that is kept if so many whole months before that of `today` are."""
+    whole = today.year * 12 + today.month - 1 - months
+    return date(whole // 12, whole % 12 + 1, 1) if whole >= 12 else date.min
+
+
+def _months(
+    project: Project, today: date, settings: Settings, by: str, *, dry_run: bool
+) -> tuple[MaintainedMonth, ...]:
+    """Make the months to come, and remove those that `retention` does not keep and nothing needs."""
+    if not dry_run:
+        first = today.year * 12 + today.month - 1
+        coming = [date(n // 12, n % 12 + 1, 1) for n in range(first, first + COMING_MONTHS + 1)]
+        postgres.months.make_months(settings, project, coming)
+    if project.retention.predictions is None:
+        return ()
+    old = postgres.months.read_months(settings, project, first_kept_day(today, project.retention.predictions))
+    needs = postgres.months.read_needs(settings, project, {each.month for each in old})
+    free = sorted({each.month for each in old} - needs.keys())
+    removed = set() if dry_run else {m for m in free if postgres.months.drop_month(settings, project, m, by)}
+    for month in set() if dry_run else set(free) - removed:
+        log.warning("%s: %s was in use by others, and is removed by a later run", project.name, f"{month:%Y-%m}")
+    return tuple(
+        MaintainedMonth(
+            relation=each.relation,
+            month=each.month,
+            rows=each.rows,
+            bytes=each.bytes,
+            needed=tuple(needs.get(each.month, ())),
+            removed=each.month in removed,
+        )
+        for each in old
+    )
+
+
+def _runs(project: Project, today: date, settings: Settings, *, dry_run: bool) -> int:
+    """Remove runs of steps that `retention` does not keep, in transactions of bounded size; return how many."""
+    if project.retention.runs is None:
+        return 0
+    before = first_kept_day(today, project.retention.runs)
+    if dry_run:
+        return postgres.months.count_runs(settings, project.name, before)
+    removed = 0
+    while gone := postgres.months.drop_runs(settings, project.name, before, RUNS_AT_ONCE):
+        removed += gone
+    return removed
+
+
 def named_versions(project: Project, settings: Settings, tables: Tables) -> Named:
     """Return the versions of tables that anything names, and why."""
     found = postgres.named_versions.read_named_versions(settings, project)
@@ -163,6 +226,16 @@ def sentences(done: Maintained) -> Iterator[str]:
             why = ", ".join(f"{count:,} for {reason}" for reason, count in sorted(each.kept.items()))
             parts.append(f"{sum(each.kept.values()):,} versions stay readable: {why}")
         yield f"{each.table}: {'; '.join(parts) or 'nothing to do'}"
+    for month in done.months:
+        what = f"{month.relation} of {month.month:%Y-%m}: {month.rows:,} rows ({_size(month.bytes)})"
+        if month.needed:
+            yield f"{what} stay: {'; '.join(month.needed)}"
+        elif done.dry_run or month.removed:
+            yield f"{what} {would}removed from the shared database"
+        else:
+            yield f"{what} stay until the next run: somebody used the table"
+    if done.removed_runs:
+        yield f"step_runs: {done.removed_runs:,} rows {would}removed"
     removed = sum(each.removed_bytes for each in done.tables)
     mark = "–" if done.dry_run else "✓"
     yield f"{mark} {len(done.tables)} tables; {done.rows:,} files ({_size(removed)}) {would}removed"

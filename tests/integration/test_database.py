@@ -35,7 +35,7 @@ from tests.integration import small
 from tests.integration.training import in_database
 
 DAY = date(2013, 3, 1)
-NEWEST = "0036"
+NEWEST = "0037"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",
@@ -73,6 +73,7 @@ VIEWS = READER_VIEWS | {
     "prepared_day_status",
     "publication_history",
     "quarantine_counts",
+    "retention_history",
     "retraining_requests",
     "schema_revision",
     "shadow_decisions",
@@ -89,6 +90,7 @@ TABLES = {
     "alerts",
     "batches",
     "champion_comparisons",
+    "dropped_months",
     "drift_daily",
     "drift_edges",
     "drift_freezes",
@@ -152,8 +154,11 @@ def ferries() -> Project:
 
 def relations(connection: sa.Connection, kind: str) -> set[str]:
     found = connection.execute(
-        sa.text("SELECT relname FROM pg_class WHERE relkind = :kind AND relnamespace = 'public'::regnamespace"),
-        {"kind": kind},
+        sa.text(
+            "SELECT relname FROM pg_class WHERE relkind = ANY(:kinds) AND NOT relispartition "
+            "AND relnamespace = 'public'::regnamespace"
+        ),
+        {"kinds": ["r", "p"] if kind == "r" else [kind]},
     )
     return {name for (name,) in found}
 
@@ -343,6 +348,7 @@ def insert_batch(connection: sa.Connection, batch: str, rows: int, *, prediction
 
 
 def insert_predictions(connection: sa.Connection, batch: str, entities: range, *, model: str = "m") -> None:
+    connection.execute(sa.text("SELECT make_month('predictions', '2013-03-01')"))
     for n in entities:
         connection.execute(
             sa.text("INSERT INTO predictions VALUES (:batch, :model, '2013-03-01', :entity, 0.5, 1)"),
@@ -449,6 +455,7 @@ def test_a_new_public_column_is_added_and_a_removed_one_leaves_the_view(settings
     })
     changed = with_public(ferries, "order", "company", order=odd)
     with postgres.connection.engine(settings).begin() as connection:
+        connection.execute(sa.text("SELECT make_month('entities_ferries', '2013-03-01')"))
         connection.execute(
             sa.text("INSERT INTO entities_ferries (day, entity_id, dest) VALUES ('2013-03-01', 'e', 'HOB')")
         )

@@ -84,6 +84,7 @@ def publish(settings: Settings, day: date) -> None:
                 "INSERT INTO batches (batch_id, model, day, model_version, rows, digest, as_of, run_id) "
                 "VALUES (:batch, 'late_ferry', :day, 1, 40, repeat('0', 64), now(), 'x')"
             ),
+            "SELECT make_month('predictions', CAST(:day AS date))",
             (
                 "INSERT INTO predictions (batch_id, model, day, entity_id, score, prediction) "
                 "SELECT :batch, 'late_ferry', :day, n::text, n / 50.0, 0 FROM generate_series(1, 40) n"

@@ -71,6 +71,9 @@ def fill(connection: sa.Connection) -> None:
         quoted = ", ".join(f'"{name}"' for name in names)
         connection.execute(sa.text(f"INSERT INTO {table} ({quoted}) VALUES ({values})"), list(rows))
 
+    for table in ("predictions", "entities_ferries"):
+        for day in (D6, D7, D9, D10):
+            connection.execute(sa.select(sa.func.make_month(table, day)))
     about: dict[str, Any]
     for model, outcome, kind in (
         ("late_ferry", "late_ferry", "binary"),

@@ -118,7 +118,7 @@ def _top(run: Run, action: TopK, move: Move, project: Project) -> list[dict[str,
         sa
         .select(*of)
         .select_from(predictions.outerjoin(entities, same))
-        .where(p.batch_id == sa.cast(sa.literal(move.batch_id, schema.TEXT), schema.UUID))
+        .where(p.batch_id == sa.cast(sa.literal(move.batch_id, schema.TEXT), schema.UUID), p.day == move.day)
         .order_by(score, p.horizon, p.entity_id)
         .limit(sa.literal_column(str(action.k)))
     )

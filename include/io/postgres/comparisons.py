@@ -102,7 +102,7 @@ def read_rows(
                 outcomes, of_outcome & (o.day == p.day + p.horizon) & (o.entity_id == p.entity_id)
             ).outerjoin(entities, (e.day == p.day) & (e.horizon == p.horizon) & (e.entity_id == p.entity_id))
         )
-        .where(p.batch_id == due.batch_id, o.value.is_not(None))
+        .where(p.batch_id == due.batch_id, p.day == due.day, o.value.is_not(None))
         .order_by(sa.func.sha256(sa.func.convert_to(key, "UTF8")))
         .limit(declared.rows)
     )
@@ -141,7 +141,7 @@ def read_stored(settings: Settings, model: str, day: date, version: int, keys: p
         .scalar_subquery()
     )
     statement = sa.select(p.horizon, p.entity_id, *schema.as_predicted(p)).where(
-        p.batch_id == newest, p.entity_id.in_(keys["entity_id"].unique().to_list())
+        p.batch_id == newest, p.day == day, p.entity_id.in_(keys["entity_id"].unique().to_list())
     )
     types: dict[str, Any] = {HORIZON: pl.Int32(), "entity_id": pl.String(), **PREDICTION_COLUMNS}
     with engine(settings).connect() as connection:

@@ -54,7 +54,7 @@ def read_published(settings: Settings, model: str, interval: Interval) -> dict[d
         return {day: PublishedVersion(batch, version) for day, batch, version in connection.execute(statement)}
 
 
-def read_scores(settings: Settings, project: Project, batch_id: str, slices: Sequence[str]) -> pl.DataFrame:
+def read_scores(settings: Settings, project: Project, batch_id: str, day: date, slices: Sequence[str]) -> pl.DataFrame:
     """Return score, label and the slices (text) of each prediction of a batch."""
     p, e = schema.predictions.c, schema.entities(project.name, *slices)
     same = (e.c.day == p.day) & (e.c.horizon == p.horizon) & (e.c.entity_id == p.entity_id)
@@ -65,7 +65,7 @@ def read_scores(settings: Settings, project: Project, batch_id: str, slices: Seq
         sa
         .select(p.score, p.label, *by)
         .select_from(source)
-        .where(p.batch_id == sa.cast(sa.literal(batch_id, schema.TEXT), schema.UUID)),
+        .where(p.batch_id == sa.cast(sa.literal(batch_id, schema.TEXT), schema.UUID), p.day == day),
     )
 
 

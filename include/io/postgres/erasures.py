@@ -371,8 +371,9 @@ def search(url: str, needles: Iterable[str], *, besides: Collection[str] = ()) -
         needles: the texts.
         besides: tables that are not searched.
     """
-    names = sa.text("SELECT quote_ident(schemaname) || '.' || quote_ident(tablename), tablename FROM pg_tables "
-                    "WHERE schemaname NOT IN ('pg_catalog', 'information_schema')")  # fmt: skip
+    names = sa.text("SELECT oid::regclass::text, relname FROM pg_class WHERE relkind IN ('r', 'p') "
+                    "AND NOT relispartition AND relpersistence <> 't' AND relnamespace NOT IN "
+                    "('pg_catalog'::regnamespace, 'information_schema'::regnamespace)")  # fmt: skip
     found, texts = {}, list(needles)
     if not texts:  # nobody was erased yet
         return {}

@@ -33,7 +33,7 @@ def estimate(settings: Settings, model: MonitoredModel, days: Interval, metric: 
     )
     with engine(settings).begin() as connection:
         for batch, day in connection.execute(missing.order_by(s.day)).all():
-            found = connection.execute(_EXPECTED[model.problem_type], {"batch": batch}).mappings().one()
+            found = connection.execute(_EXPECTED[model.problem_type], {"batch": batch, "day": day}).mappings().one()
             about = {"batch_id": batch, "model": model.name, "day": day, "run_id": settings.run_id}
             rows = [
                 {**about, "metric": name, "value": value, "rows": found["rows"]}
@@ -51,7 +51,7 @@ def _binary() -> sa.Executable:
     groups = (
         sa
         .select(p.score, sa.cast(sa.func.count(), sa.Double).label("rows"))
-        .where(p.batch_id == sa.bindparam("batch"))
+        .where(p.batch_id == sa.bindparam("batch"), p.day == sa.bindparam("day"))
         .group_by(p.score)
         .subquery()
     )
@@ -81,7 +81,7 @@ def _multiclass() -> sa.Executable:
     """Select the expected accuracy of a batch, whose scores are the probability of the predicted label."""
     p = predictions.c
     return sa.select(sa.func.count().label("rows"), sa.func.avg(p.score).label("accuracy")).where(
-        p.batch_id == sa.bindparam("batch")
+        p.batch_id == sa.bindparam("batch"), p.day == sa.bindparam("day")
     )
 
 

@@ -274,10 +274,12 @@ def _hash_batch(
     Batches that are equal since a person was erased become one. Each move of a pointer stays in the history.
     """
     rows = rows_of_batch(connection, old)
+    if rows.is_empty():  # or they left with their month: `retention`
+        return False
     new_ids = _stage(connection, project, rows["entity_id"].to_list(), hashed)
     digest = batch_digest(rows.with_columns(pl.col("entity_id").replace(new_ids)))
     new = id_of(digest)
-    if new == str(old):  # it has no rows
+    if new == str(old):  # none of its rows has a hash
         return False
     if not connection.scalar(sa.select(sa.exists().where(batches.c.batch_id == new))):
         _copy_batch(connection, old, new, digest)

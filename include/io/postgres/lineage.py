@@ -101,9 +101,9 @@ def read_latest(settings: Settings, project: str) -> dict[date, tuple[datetime, 
         return {row.day: (row.as_of.astimezone(UTC), tuple(row.deliveries)) for row in connection.execute(statement)}
 
 
-def has_entity(settings: Settings, batch_id: str, entity_id: str) -> bool:
+def has_entity(settings: Settings, batch_id: str, day: date, entity_id: str) -> bool:
     """Return whether a batch has predictions of an entity."""
     c = schema.predictions.c
-    statement = sa.select(sa.exists().where(c.batch_id == batch_id, c.entity_id == entity_id))
+    statement = sa.select(sa.exists().where(c.batch_id == batch_id, c.day == day, c.entity_id == entity_id))
     with engine(settings).connect() as connection:
         return bool(connection.scalar(statement))

@@ -119,7 +119,7 @@ def _read_predictions(
     of_outcome = (o.project == project.name) & (o.outcome == model.outcome)
     joined = (
         published
-        .join(predictions, p.batch_id == s.batch_id)
+        .join(predictions, (p.batch_id == s.batch_id) & (p.day == s.day))
         .outerjoin(outcomes, of_outcome & (o.day == s.day + p.horizon) & (o.entity_id == p.entity_id))
         .outerjoin(entities, (e.day == s.day) & (e.horizon == p.horizon) & (e.entity_id == p.entity_id))
     )

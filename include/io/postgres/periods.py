@@ -147,7 +147,7 @@ def read_errors(
     of_outcome = (o.project == project) & (o.outcome == model.outcome)
     rows = (
         _batches(model.name, known)
-        .join(predictions, p.batch_id == s.batch_id)
+        .join(predictions, (p.batch_id == s.batch_id) & (p.day == s.day))
         .join(outcomes, of_outcome & (o.day == s.day + p.horizon) & (o.entity_id == p.entity_id))
     )
     wanted = _of(model.name, known) & o.value.is_not(None)

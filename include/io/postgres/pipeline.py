@@ -187,7 +187,7 @@ def measure_scores(settings: Settings, model: MonitoredModel, days: Interval) ->
     counted = (
         sa
         .select(p.batch_id, published.c.day, p.score, sa.func.count().label("rows"))
-        .join(published, published.c.batch_id == p.batch_id)
+        .join(published, (published.c.batch_id == p.batch_id) & (published.c.day == p.day))
         .where(of_model, ~measured)
         .group_by(p.batch_id, published.c.day, p.score)
         .subquery()

@@ -40,6 +40,7 @@ from include.io.postgres.connection import (
     transaction,
 )
 from include.io.postgres.migrations import entities as entity_tables
+from include.io.postgres.months import keep_months
 from include.io.postgres.promotions import ChampionShift, rolled_back_from, select_champion_as_of, select_shifts
 from include.io.postgres.readers_news import put_news
 from include.io.postgres.schema import batches, models, predictions, publications, published
@@ -247,9 +248,12 @@ def _store(cursor: Any, settings: Settings, model: Model, new: Sequence[Batch], 
     """Take the lock for publishing, and store the batches that are new, with their rows."""
     stage(cursor, _STAGED_BATCHES, frame_of(_STAGED_BATCHES, new))
     lock_in(cursor, f"publish {model.name}")
+    keep_months(cursor, predictions.name, {batch.day for batch in new})
     execute(cursor, _declare(model))
     execute(cursor, _store_batches(model.name, settings.run_id))
     made = {day for (day,) in cursor.fetchall()}
+    execute(cursor, _select_without_rows())
+    made |= {day for (day,) in cursor.fetchall()}
     ids = pl.DataFrame(
         [(batch.day, uuid.UUID(batch.batch_id).bytes) for batch in new],
         schema={"day": pl.Date, "batch_id": pl.Binary},  # as COPY takes a uuid: ADBC has no type for it
@@ -295,6 +299,21 @@ def _store_batches(model: str, run_id: str) -> ReturningInsert[tuple[date]]:
         .on_conflict_do_nothing(index_elements=["batch_id"])
         .returning(batches.c.day)
     )
+
+
+def has_rows(batch: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return whether a batch has its rows: they left with their month, if `retention` does not keep it."""
+    of_batch = sa.exists().where(predictions.c.batch_id == batch.c.batch_id, predictions.c.day == batch.c.day)
+    return (batch.c.rows == 0) | of_batch
+
+
+def _select_without_rows() -> sa.Select[tuple[date]]:
+    """Select the days of the staged batches that were stored before and whose rows left with their month.
+
+    It is true for a batch that is only just stored, too.
+    """
+    staged = _STAGED_BATCHES.join(batches, batches.c.batch_id == _STAGED_ID)
+    return sa.select(batches.c.day).select_from(staged).where(~has_rows(batches))
 
 
 def _decide(model: str, mode: PublishMode) -> sa.Insert:
@@ -374,7 +393,8 @@ def _select_decided() -> sa.Select[Any]:
 
     def rows_of(batch_id: sa.ColumnElement[Any], name: str) -> sa.Subquery:
         columns = [predictions.c[column] for column in (HORIZON, "entity_id", *PREDICTION_COLUMNS)]
-        return sa.select(*columns).where(predictions.c.batch_id == batch_id).correlate(_DECIDED).subquery(name)
+        of_batch = (predictions.c.batch_id == batch_id) & (predictions.c.day == decided.day)
+        return sa.select(*columns).where(of_batch).correlate(_DECIDED).subquery(name)
 
     new, old = rows_of(decided.batch_id, "new"), rows_of(decided.replaced, "old")
     same = (new.c.horizon == old.c.horizon) & (new.c.entity_id == old.c.entity_id)
@@ -402,6 +422,7 @@ def _write_entities(
     types = entity_tables.column_types(project)
     table = schema.entities(project.name, *project.entity.public)
     lock_in(cursor, f"entities {project.name}")
+    keep_months(cursor, table.name, {batch.day for batch in new})
     # Nobody can change these days before the end of the transaction.
     execute(cursor, _select_days_with(table))
     there = {day for (day,) in cursor.fetchall()} | {batch.day for batch in new if batch.repeats_entities}
@@ -465,7 +486,9 @@ def unpublish(
         standing: dict[date, list[tuple[str, datetime, int]]] = {}  # the batches of each day, the published one last
         for day, batch, mode, at, version in connection.execute(history):
             of_day = standing.setdefault(day, [])
-            if mode == "unpublish":
+            if mode == "retention":  # none of the batches before has rows any more
+                of_day.clear()
+            elif mode == "unpublish":
                 of_day.pop()
                 while of_day and of_day[-1][0] != batch:  # it was passed over
                     of_day.pop()
@@ -514,13 +537,15 @@ class StoredBatch:
 def select_stored(connection: sa.Connection, model: str, version: int, first_day: date) -> list[StoredBatch]:
     """Return the batches of a version for each published day from `first_day` on, by day, the best one last.
 
+    A batch whose rows left with their month is left out.
+
     The best one is the one that was published last, else the newest. A day without a batch of the version has one
     row, whose `batch_id` is None.
     """
     s, seen, b = published.c, batches.alias("seen"), batches.alias("stored")
     moves = publications.c
     last_published = sa.select(sa.func.max(moves.id)).where(moves.batch_id == b.c.batch_id).scalar_subquery()
-    of_version = (b.c.model == model) & (b.c.day == s.day) & (b.c.model_version == version)
+    of_version = (b.c.model == model) & (b.c.day == s.day) & (b.c.model_version == version) & has_rows(b)
     statement = (
         sa
         .select(s.day, sa.cast(s.batch_id, sa.Text), seen.c.model_version, sa.cast(b.c.batch_id, sa.Text))
@@ -578,7 +603,7 @@ def read_predictions(settings: Settings, model: str, interval: Interval) -> pl.D
         sa
         .select(_as_text(p.batch_id), p.model, p.day, p.horizon, p.entity_id)
         .add_columns(*schema.as_predicted(p, STORED_PREDICTION))
-        .select_from(predictions.join(batches, b.batch_id == p.batch_id))
+        .select_from(predictions.join(batches, (b.batch_id == p.batch_id) & (b.day == p.day)))
         .where(b.model == model, b.day.between(interval.start, interval.end)),
     )
 
@@ -608,7 +633,7 @@ def count_undescribed(settings: Settings, project: Project, model: str, interval
     """Return how many published predictions of each day have no entity; days with none are absent."""
     entities = schema.entities(project.name)
     s, p, e = published.c, predictions.c, entities.c
-    joined = published.join(predictions, p.batch_id == s.batch_id).outerjoin(
+    joined = published.join(predictions, (p.batch_id == s.batch_id) & (p.day == s.day)).outerjoin(
         entities, (e.day == s.day) & (e.horizon == p.horizon) & (e.entity_id == p.entity_id)
     )
     counting = (

@@ -96,6 +96,12 @@ projects = sa.Table(
     _column("title", TEXT, "Display name of the project."),
     _column("timezone", TEXT, "Timezone in which its days begin."),
     _now("migrated_at", "Time at which the declaration was last recorded."),
+    _column(
+        "predictions_months",
+        INTEGER,
+        "Whole months for which predictions and entities are kept (`retention`); null: for ever.",
+        nullable=True,
+    ),
     comment="What each project declares, as of the newest migration. Pages show dates in its timezone.",
 )
 
@@ -161,7 +167,7 @@ predictions = sa.Table(
     metadata,
     _key("batch_id", UUID, "Batch that the prediction belongs to."),
     _column("model", TEXT, MODEL),
-    _column("day", DATE, SCORED_DAY),
+    _key("day", DATE, SCORED_DAY),
     _key("entity_id", BYTES_TEXT, "Key of the entity as text; unique within day and horizon."),
     *(
         _column(name, _PREDICTION_TYPES.get(name, DOUBLE), PREDICTIONS[name], nullable=name not in EVERY_PREDICTION)
@@ -193,10 +199,41 @@ publications = sa.Table(
     _column("day", DATE, SCORED_DAY),
     _column("batch_id", UUID, "Batch published from then on; null if nothing is published any more.", nullable=True),
     _column("replaced", UUID, "Batch published until then; null if there was none.", nullable=True),
-    _column("mode", TEXT, "replace, missing, or unpublish: readers were pointed back to the batch before."),
+    _column(
+        "mode",
+        TEXT,
+        "replace, missing, unpublish (readers were pointed back to the batch before) or retention (the month left the "
+        "database).",
+    ),
     _column("run_id", TEXT, RUN_ID),
     _column("published_at", MOMENT, "Time at which the pointer moved."),
     comment="Every move of a pointer: which batch replaced which, when, and by which run.",
+)
+
+dropped_months = sa.Table(
+    "dropped_months",
+    metadata,
+    _id(),
+    _column("project", TEXT, PROJECT),
+    _column("relation", TEXT, "Table that the rows were in."),
+    _column("month", DATE, "First day of the month."),
+    _column("rows", BIGINT, "Rows that were removed."),
+    _column(
+        "bytes",
+        BIGINT,
+        "Bytes that they took, with indexes; estimated where other projects have rows of the month.",
+    ),
+    _column("months", INTEGER, "Months to keep that were declared then."),
+    _column("by", TEXT, "Who asked for it: a person, as typed, or maintenance."),
+    _column("run_id", TEXT, RUN_ID),
+    _column(
+        "transaction",
+        BIGINT,
+        "Transaction that wrote the row: in it alone, the owner may remove predictions.",
+        server_default=sa.text("((pg_current_xact_id())::text)::bigint"),
+    ),
+    _now("dropped_at", "Time at which the row was written."),
+    comment="Months of predictions and entities that left the database, as `retention` declares. Immutable.",
 )
 
 prepared_days = sa.Table(

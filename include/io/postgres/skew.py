@@ -64,7 +64,7 @@ def read_sample(settings: Settings, batch: PublishedBatch, rows: int) -> pl.Data
     statement = (
         sa
         .select(p.horizon, p.entity_id, *schema.as_predicted(p))
-        .where(p.batch_id == batch.batch_id)
+        .where(p.batch_id == batch.batch_id, p.day == batch.day)
         .order_by(order)
         .limit(rows)
     )

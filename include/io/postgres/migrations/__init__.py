@@ -88,8 +88,12 @@ def _migrate(database: sa.Engine, config: AlembicConfig, projects: Sequence[Proj
 
 
 def _declare(connection: sa.Connection, project: Project) -> None:
-    """Record what the pages of the plugins show of a project, since they read no YAML."""
-    values = {"title": project.title, "timezone": str(project.timezone)}
+    """Record what the pages of the plugins show of a project, since they read no YAML, and what `drop_month` obeys."""
+    values = {
+        "title": project.title,
+        "timezone": str(project.timezone),
+        "predictions_months": project.retention.predictions,
+    }
     there = postgresql.insert(schema.projects).values(project=project.name, **values)
     connection.execute(
         there.on_conflict_do_update(

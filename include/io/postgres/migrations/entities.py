@@ -61,7 +61,8 @@ def _extend_table(cursor: Any, project: Project, types: dict[str, str]) -> None:
     name, feed = entities_table(project.name), project.entity.feed
     table = sql.Identifier(name)
     key = 'day date, horizon integer DEFAULT 0, entity_id text COLLATE "C", PRIMARY KEY (day, horizon, entity_id)'
-    cursor.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (" + key + ")").format(table))
+    made = "CREATE TABLE IF NOT EXISTS {} (" + key + ") PARTITION BY RANGE (day)"  # see `make_month`
+    cursor.execute(sql.SQL(made).format(table))
     present = _read_columns(cursor, name)
     for column, kind in types.items():
         if present.get(column, kind) != kind:

@@ -79,7 +79,7 @@ CROSS JOIN LATERAL (
     LEFT JOIN outcomes o ON o.project = {project} AND o.outcome = {outcome}
         AND o.day BETWEEN s.day AND s.day + b.horizon_days
         AND o.day = s.day + p.horizon AND o.entity_id = p.entity_id
-    WHERE p.batch_id = s.batch_id
+    WHERE p.batch_id = s.batch_id AND p.day = s.day
 ) r
 WHERE s.model = {model}
 """

@@ -32,6 +32,12 @@ DELIVERY = {
 DERIVED = (schema.journal_blocks.name,)
 """Tables whose rows the database makes itself."""
 
+DECLARED = (schema.projects.name, schema.dropped_months.name)
+"""Tables whose rows only the owner makes: what `migrate` declared, and what `drop_month` removed because of it."""
+
+FUNCTIONS = ("make_month(text, date)", "drop_month(text, date, text, text)")
+"""What the database does for `writer` with the rights of the owner. Each checks itself what it is asked for."""
+
 TIMEOUTS = {"statement_timeout": "10min", "idle_in_transaction_session_timeout": "5min"}
 """Settings of the database for everybody but the product. Power BI itself gives up after ten minutes."""
 
@@ -66,7 +72,7 @@ SELECT c.relname AS name, c.relkind = 'v' AS is_view,
         WHERE r.rolname = 'writer'
     ) AS granted
 FROM pg_class c
-WHERE c.relkind IN ('r', 'v') AND c.relnamespace = current_schema()::regnamespace
+WHERE c.relkind IN ('r', 'v', 'p') AND NOT c.relispartition AND c.relnamespace = current_schema()::regnamespace
     AND pg_has_role(c.relowner, 'USAGE')
 ORDER BY c.relname
 """
@@ -123,8 +129,12 @@ def restrict(connection: Connection) -> None:
             connection.execute(sa.text(f'ALTER VIEW "{row["name"]}" SET (security_barrier = true)'))
         _grant(connection, row["name"], set(row["granted"]), _rights_of_writer(row))
         _grant_columns(connection, row["name"])
-        if row["is_immutable"] and row["has_moment"]:
+        if row["is_immutable"] and row["has_moment"] and row["name"] not in DECLARED:
             _grant_insert(connection, row["name"], row["given"])
+    for function in FUNCTIONS:
+        may = sa.text("SELECT has_function_privilege('writer', :function, 'EXECUTE')")
+        if not connection.scalar(may, {"function": function}):
+            connection.execute(sa.text(f"GRANT EXECUTE ON FUNCTION {function} TO {WRITER}"))
     found = connection.execute(sa.text(EXCESS), {"roles": [*READERS, WRITER]}).all()
     if found:
         what = ", ".join(f"{row.role}: {row.what}" for row in found)
@@ -136,7 +146,7 @@ def restrict(connection: Connection) -> None:
 
 
 def _rights_of_writer(relation: Any) -> set[str]:
-    if relation["is_view"] or relation["name"] in (schema.VERSION_TABLE, *DERIVED):
+    if relation["is_view"] or relation["name"] in (schema.VERSION_TABLE, *DERIVED, *DECLARED):
         return {"SELECT"}
     if relation["name"] not in schema.metadata.tables and not relation["name"].startswith(ENTITIES):
         return set()  # not a table of the product
