@@ -21,7 +21,8 @@ DOC = """
 landed, or held for a decision as the rules say.
 
 `maintain` compacts the small files of old days, and removes files that no recorded version needs. What a prepared day,
-a training, a fit or stored scores name stays readable.
+a training, a fit or stored scores name stays readable. In the shared database it makes the months to come, and removes
+months of predictions that `retention` of the project does not keep and nothing needs.
 
 - **Safe to run again:** yes, at any time, also beside a nightly run.
 - **Dry run:** the field of the form. `maintain` then says what it would do; nothing is swept and nothing is changed.
@@ -29,7 +30,7 @@ a training, a fit or stored scores name stays readable.
 - **By hand:** `python -m include.cli land --sweep --project PROJECT --start DAY`, with today as the day, and
   `python -m include.cli maintain --project PROJECT --dry-run`.
 - **Where to look:** the logs, the alerts about held deliveries, the view `data_quality`.
-- **Airflow's own metadata:** no task may change it. An administrator types `airflow db clean`: docs/maintenance.md.
+- **Airflow's own metadata:** no task may change it. A timer runs `tools.airflow_cleanup`: docs/maintenance.md.
 - **Owner:** the owners of the projects
 """
 
