@@ -70,7 +70,8 @@ def land(project: Project, interval: Interval, settings: Settings, *, sweep: boo
     now, key = postgres.journal.read_clock(settings), read_hash_key(settings, project.name)
     if not sweep:
         _require_files(missing(project, interval, landing, listing, known.deliveries, now))
-    seen = postgres.journal.read_seen_objects(settings, project.name)
+    listed_keys = {each.key for each in (*found, *listing.markers.values())}
+    seen = postgres.journal.read_seen_objects(settings, project.name, None if sweep else listed_keys)
     postgres.journal.forget_objects(settings, project.name, _refused_and_gone(seen, listing, reach))
     changed = changed_slots([f for f in found if f.part], listing.markers.values(), seen)
     fresh = [f for f in found if ((f.feed, f.day) in changed if f.part else not is_landed(seen.get(f.key), f))]

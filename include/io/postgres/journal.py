@@ -142,10 +142,19 @@ def read_entries(settings: Settings, project: str, watermark: int | None = None)
         return _entries(connection, project, watermark)
 
 
-def read_seen_objects(settings: Settings, project: str) -> dict[str, SeenObject]:
-    """Map the key of each object that was read to what was recorded about it."""
+def read_seen_objects(settings: Settings, project: str, keys: Collection[str] | None = None) -> dict[str, SeenObject]:
+    """Map the key of each object that was read to what was recorded about it.
+
+    Args:
+        settings: the database.
+        project: its name.
+        keys: only these objects, and all that were refused; None for all.
+    """
     names = list(SeenObject.__dataclass_fields__)
     statement = sa.select(*(objects.c[name] for name in names)).where(objects.c.project == project)
+    if keys is not None:
+        wanted = sa.cast(sorted(keys), postgresql.ARRAY(sa.Text))
+        statement = statement.where((objects.c.key == sa.func.any(wanted)) | objects.c.why.is_not(None))
     with engine(settings).connect() as connection:
         found = [dict(row._mapping) for row in connection.execute(statement)]
     return {row["key"]: SeenObject(**{**row, "modified_at": row["modified_at"].astimezone(UTC)}) for row in found}
