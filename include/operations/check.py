@@ -62,7 +62,7 @@ def _features(project: Project, interval: Interval, prepared_days: list[Prepared
         yield f"{project.name} {day}: {table} has {found} rows ({data_view}), but the day is not prepared"
 
 
-def _batches(model: str, interval: Interval, settings: Settings, dropped: Collection[date]) -> Iterator[str]:
+def _batches(model: str, interval: Interval, settings: Settings, dropped: Collection[date] = ()) -> Iterator[str]:
     """Check each batch, published or not: count its rows and compute its digest again.
 
     A batch of a month that left the database (`retention`) has no rows, or all of them if it was published again.

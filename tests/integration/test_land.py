@@ -603,6 +603,9 @@ class TestRefused:
         assert (refusal.feed, refusal.day, refusal.uri) == ("sailings", DAY, f"file://{path}")
         [seen] = [each for each in read_seen_objects(settings, "ferries").values() if each.why]
         assert (seen.key, seen.why) == (str(path.relative_to(f"{settings.landing}/ferries")), refusal.why)
+        everything = read_seen_objects(settings, "ferries")
+        assert read_seen_objects(settings, "ferries", []) == {seen.key: seen}, "refused ones are always there"
+        assert read_seen_objects(settings, "ferries", everything.keys()) == everything
         assert f"refused: {refusal.why}" in caplog.text
         assert refusal.why.startswith(f"file://{path}")
         assert re.search(said, refusal.why)

@@ -596,14 +596,17 @@ def rows_of_batch(connection: sa.Connection, batch_id: Any) -> pl.DataFrame:
 
 
 def read_predictions(settings: Settings, model: str, interval: Interval) -> pl.DataFrame:
-    """Return the rows of `read_batches` in no order: batch_id (str), model, KEY, columns of predictions."""
+    """Return the rows of `read_batches` in no order: batch_id (str), model, KEY, columns of predictions.
+
+    Rows that say another day than their batch are there, too.
+    """
     b, p = batches.c, predictions.c
     return read(
         settings,
         sa
         .select(_as_text(p.batch_id), p.model, p.day, p.horizon, p.entity_id)
         .add_columns(*schema.as_predicted(p, STORED_PREDICTION))
-        .select_from(predictions.join(batches, (b.batch_id == p.batch_id) & (b.day == p.day)))
+        .select_from(predictions.join(batches, b.batch_id == p.batch_id))
         .where(b.model == model, b.day.between(interval.start, interval.end)),
     )
 
