@@ -1,7 +1,7 @@
 """The page for everybody as a file, with the files beside it: one folder for each project.
 
 A file with rows is named by its content, and the page is written after the files that it names. So whoever reads a
-page finds its own files, whole, and never those of another night.
+page finds its own files, whole, and never those of another page.
 """
 
 import csv
