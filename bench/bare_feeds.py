@@ -120,25 +120,27 @@ def _outside(name: str, least: float, most: float) -> pl.Expr:
     return ~pl.col(name).is_between(least, most)
 
 
+FLIGHT = {"carrier": TEXT, "flight": WHOLE, "origin": TEXT, "dest": TEXT, "scheduled_departure": MOMENT}
+"""How the feeds of flights begin."""
+KEY = ("carrier", "flight", "origin", "scheduled_departure")
+CODES = {"carrier": "[A-Z0-9]{2}", "origin": "[A-Z]{3}", "dest": "[A-Z]{3}"}
+WRONG_ORIGIN = ~pl.col("origin").is_in(ORIGINS)
+
 SCHEDULE = PlainFeed(
     name="schedule",
     columns={
-        "carrier": TEXT,
-        "flight": WHOLE,
-        "origin": TEXT,
-        "dest": TEXT,
-        "scheduled_departure": MOMENT,
+        **FLIGHT,
         "scheduled_arrival_local": TEXT,
         "distance_miles": NUMBER,
         "is_holiday": FLAG,
         "contact_email": TEXT,
     },
-    key=("carrier", "flight", "origin", "scheduled_departure"),
+    key=KEY,
     moment="scheduled_departure",
     rows=(1, 5000),
-    formats={"carrier": "[A-Z0-9]{2}", "origin": "[A-Z]{3}", "dest": "[A-Z]{3}", "scheduled_arrival_local": "[0-9]{4}"},
+    formats={**CODES, "scheduled_arrival_local": "[0-9]{4}"},
     critical={
-        "origin": ~pl.col("origin").is_in(ORIGINS),
+        "origin": WRONG_ORIGIN,
         "dest": ~pl.col("dest").str.contains("^[A-Z]{3}$"),
         "no_dest": pl.col("dest").is_null(),
         "distance_miles": _outside("distance_miles", 10, 6000),
@@ -172,9 +174,9 @@ WEATHER = PlainFeed(
     key=("origin", "observed_at"),
     moment="observed_at",
     rows=(1, 75),
-    formats={"origin": "[A-Z]{3}"},
+    formats={"origin": CODES["origin"]},
     critical={
-        "origin": ~pl.col("origin").is_in(ORIGINS),
+        "origin": WRONG_ORIGIN,
         "temperature_f": _outside("temperature_f", -40, 130),
     },
     warnings={
@@ -187,27 +189,18 @@ WEATHER = PlainFeed(
 ACTUALS = PlainFeed(
     name="actuals",
     columns={
-        "carrier": TEXT,
-        "flight": WHOLE,
-        "origin": TEXT,
-        "dest": TEXT,
-        "scheduled_departure": MOMENT,
+        **FLIGHT,
         "tailnum": TEXT,
         "dep_delay_minutes": NUMBER,
         "arr_delay_minutes": NUMBER,
         "air_time_minutes": NUMBER,
     },
-    key=("carrier", "flight", "origin", "scheduled_departure"),
+    key=KEY,
     moment="scheduled_departure",
     rows=(1, 5000),
-    formats={
-        "carrier": "[A-Z0-9]{2}",
-        "origin": "[A-Z]{3}",
-        "dest": "[A-Z]{3}",
-        "tailnum": "[A-Z][0-9][0-9A-Z]{1,4}",
-    },
+    formats={**CODES, "tailnum": "[A-Z][0-9][0-9A-Z]{1,4}"},
     critical={
-        "origin": ~pl.col("origin").is_in(ORIGINS),
+        "origin": WRONG_ORIGIN,
         "no_dest": pl.col("dest").is_null(),
         "arr_delay_minutes": _outside("arr_delay_minutes", -180, 3000),
     },

@@ -15,10 +15,10 @@ class Result:
         limit: the highest figure allowed, with its unit, in words.
         figure: what was measured, in `unit`.
         unit: of the figure, such as "MB", "core-seconds" or "× ingestion".
-        passed: whether the figure is within the limit; None if there is no goal, or if it could not be judged.
+        passed: whether the figure is within the limit; None if there is no goal, or if it could not be decided.
         note: how or on what it was measured, if goal and figure do not say it.
         is_elapsed: whether the figure is time that passed, which other programs make longer: on a busy machine it is
-            not judged.
+            not decided.
     """
 
     goal: str

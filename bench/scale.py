@@ -41,12 +41,12 @@ from tools.spark_server import SPARK_SETTINGS, spark_server
 from tools.stack import ROOT, Stack
 
 DAYS = {1: 46, 10: 46, 100: 46, 1000: 3}
-TRAINABLE_DAYS = 46  # as many as the model needs to be fitted and judged
+TRAINABLE_DAYS = 46  # as many as the model needs to be fitted and evaluated
 MEMORY_MB = 1500
 MATRICES = 3
 SCRIPTS = 3.0
 WALL = 0.7
-JUDGED_TIMES = 100  # of the goals about time
+GOAL_TIMES = 100  # of the goals about time
 
 RANGE_STEPS = ("land", "validate", "build_features", "score", "publish")
 """The steps that do what the script does."""
@@ -257,14 +257,14 @@ def _figures(costs: Sequence[ProcessCost]) -> list[str]:
     return [*(f"{each:,.1f}" for each in times), f"{max(c.peak_mb for c in costs):,.0f}"]
 
 
-def judge(
+def compare_with_goals(
     times: int,
     costs: dict[str, ProcessCost],
     script: ProcessCost | None,
     fit_alone: tuple[float, float] | None,
     load: machine.Load,
 ) -> list[Result]:
-    """Return the goals with what was measured. Those about time are judged only at the size that they are set for."""
+    """Return the goals with what was measured. Those about time have a verdict only at their own size."""
     size = f"{times:,} times the flights"
     note = "" if load.is_trusted else f"the machine was busy: {load}"
     name, worst = max(((n, c.peak_mb) for n, c in costs.items() if n != "fit"), key=lambda each: each[1])
@@ -278,7 +278,7 @@ def judge(
             f"{MATRICES} × its matrix ({matrix:,.0f} MB) + the estimator alone ({alone:,.0f} MB) = {allowed:,.0f} MB"
         )
         # At a smaller size, the libraries are most of it.
-        passed = peak <= allowed if times >= JUDGED_TIMES else None
+        passed = peak <= allowed if times >= GOAL_TIMES else None
         found.append(Result(f"memory of fit, {size}", words, peak, "MB", passed))
     if script and all(name in costs for name in RANGE_STEPS):
         cores = sum(costs[name].all_cores for name in RANGE_STEPS)
@@ -289,8 +289,8 @@ def judge(
         ):
             of = "the script" if limit == SCRIPTS else "core-seconds"
             # Others slow a program down, but add few core-seconds.
-            is_judged = times == JUDGED_TIMES and (limit == SCRIPTS or load.is_trusted)
-            passed = figure <= limit if is_judged else None
+            has_verdict = times == GOAL_TIMES and (limit == SCRIPTS or load.is_trusted)
+            passed = figure <= limit if has_verdict else None
             found.append(Result(f"{goal}, {size}", f"{limit:g} × {of}", figure, f"× {of}", passed, note))
     return found
 
@@ -311,7 +311,7 @@ def measure(times: int, days: int | None = None, only: Sequence[str] = (), cache
         fit_alone = measure_fit_alone(bench, interval) if "fit" in costs else None
     show(costs, script)
     console.print(f"  {load}{'' if load.is_trusted else ': too busy to trust seconds'}")
-    return judge(times, costs, script, fit_alone, load)
+    return compare_with_goals(times, costs, script, fit_alone, load)
 
 
 def results() -> list[Result]:

@@ -35,7 +35,7 @@ class BenchRun:
     load: machine.Load
 
     @property
-    def judged(self) -> list[Result]:
+    def with_verdicts(self) -> list[Result]:
         """The results; those about time that passed have no verdict if the machine was too busy."""
         if self.load.is_trusted:
             return [*self.results]
@@ -56,7 +56,7 @@ def _figure(result: Result) -> str:
 
 
 def _verdict(result: Result) -> str:
-    return {True: "met", False: "MISSED", None: "not judged"}[result.passed]
+    return {True: "met", False: "MISSED", None: "no verdict"}[result.passed]
 
 
 def rendered(measured: Sequence[BenchRun], at: datetime, of: str) -> str:
@@ -70,7 +70,7 @@ def rendered(measured: Sequence[BenchRun], at: datetime, of: str) -> str:
     lines += [
         f"| {each.goal} | {each.limit} | {_figure(each)} | {_verdict(each)} | {each.note} |"
         for found in measured
-        for each in found.judged
+        for each in found.with_verdicts
     ]
     busy = [found for found in measured if not found.load.is_trusted]
     lines += [""] + [f"While `{found.module}` was measured, the machine was too busy: {found.load}." for found in busy]
@@ -111,7 +111,7 @@ def main(
         console.rule(name)
         meter = machine.LoadMeter()
         measured.append(BenchRun(name, module.results(), meter.read()))
-    found = [each for of_module in measured for each in of_module.judged]
+    found = [each for of_module in measured for each in of_module.with_verdicts]
     console.print(machine.describe())
     console.print(goals_table(found))
     for each in measured:

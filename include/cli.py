@@ -24,9 +24,9 @@ from pydantic_settings import SettingsError
 
 from include.cli_alerts import commands as alerts_commands
 from include.cli_incidents import commands as incident_commands
-from include.cli_latency import commands as latency_commands
 from include.cli_lineage import commands as lineage_commands
 from include.cli_maintain import commands as maintain_commands
+from include.cli_options import By, ProjectOption, Why, as_day
 from include.cli_personal import commands as personal_commands
 from include.cli_records import prints_json, prints_records
 from include.cli_say import say
@@ -58,19 +58,12 @@ app = typer.Typer(
 )
 
 
-def _day(text: str | date) -> date:
-    return text if isinstance(text, date) else date.fromisoformat(text)
-
-
-Start = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first day, such as 2026-03-01")]
-Day = Annotated[date, typer.Option(parser=_day, metavar="DAY", help="run date, such as 2026-03-01")]
+Start = Annotated[date, typer.Option(parser=as_day, metavar="DAY", help="first day, such as 2026-03-01")]
+Day = Annotated[date, typer.Option(parser=as_day, metavar="DAY", help="run date, such as 2026-03-01")]
 End = Annotated[
-    date | None, typer.Option(parser=_day, metavar="DAY", help="last day, included; default: the first day")
+    date | None, typer.Option(parser=as_day, metavar="DAY", help="last day, included; default: the first day")
 ]
-ProjectOption = Annotated[str, typer.Option("--project", help="a project: a folder of include/projects")]
 DeliveryOption = Annotated[str, typer.Option("--delivery", help="a delivery, as alerts and `journal show` name it")]
-By = Annotated[str, typer.Option(help="who decides")]
-Why = Annotated[str, typer.Option(help="why, for the journal")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the steps' records as JSON instead")]
 VersionOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="this version instead of each day's champion")
@@ -92,13 +85,13 @@ def show_journal(
     start: Annotated[
         date | None,
         typer.Option(
-            "--start", parser=_day, metavar="DAY", help="first day of files; default: all entries, of any kind"
+            "--start", parser=as_day, metavar="DAY", help="first day of files; default: all entries, of any kind"
         ),
     ] = None,
     end: Annotated[
         date | None,
         typer.Option(
-            parser=_day, metavar="DAY", help="last day of files, included; only with --start; default: that day"
+            parser=as_day, metavar="DAY", help="last day of files, included; only with --start; default: that day"
         ),
     ] = None,
     feed: Annotated[str | None, typer.Option(help="one feed; default: all")] = None,
@@ -186,7 +179,7 @@ def send_outbox(
         bool, typer.Option("--given-up", help="also those that were given up in the last seven days")
     ] = False,
     since: Annotated[
-        date | None, typer.Option(parser=_day, metavar="DAY", help="with --given-up: since this day (UTC) instead")
+        date | None, typer.Option(parser=as_day, metavar="DAY", help="with --given-up: since this day (UTC) instead")
     ] = None,
 ) -> None:
     """Send the messages that are due, as the DAG `outbox` does; exit code 1 if one was given up."""
@@ -460,7 +453,7 @@ def adopt_model(
     trained_until: Annotated[
         date | None,
         typer.Option(
-            parser=_day,
+            parser=as_day,
             metavar="DAY",
             help="newest day whose outcomes it was fitted on; default: the day on which it was logged",
         ),
@@ -489,7 +482,7 @@ def adopt_model(
 def promote(
     model: ModelOption,
     version: Annotated[int, typer.Option(metavar="N", help="the model version that passed the gate")],
-    from_day: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="champion from this day on")],
+    from_day: Annotated[date, typer.Option(parser=as_day, metavar="DAY", help="champion from this day on")],
     by: Annotated[str, typer.Option(help="who decides")],
     why: Annotated[str, typer.Option(help="why, for the promotion history")],
     force: Annotated[bool, typer.Option("--force", help="ignore the gate; the promotion history records it")] = False,
@@ -530,7 +523,7 @@ def rollback(
     why: Annotated[str, typer.Option(help="why, for the promotion history")],
     from_day: Annotated[
         date | None,
-        typer.Option(parser=_day, metavar="DAY", help="also past days from this day on; default: newest day"),
+        typer.Option(parser=as_day, metavar="DAY", help="also past days from this day on; default: newest day"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="also to a version that was never the champion")] = False,
 ) -> None:
@@ -560,7 +553,7 @@ def report(
     project: Annotated[str | None, typer.Option(help="a project: the report of a period")] = None,
     period: Annotated[PeriodKind | None, typer.Option(help="with --project: week, month or quarter")] = None,
     day: Annotated[
-        date | None, typer.Option("--date", parser=_day, metavar="DAY", help="with --project: a day of the period")
+        date | None, typer.Option("--date", parser=as_day, metavar="DAY", help="with --project: a day of the period")
     ] = None,
     model: Annotated[str | None, typer.Option(help="a model: its training report as PDF, beside the page")] = None,
     version: Annotated[int | None, typer.Option(min=1, metavar="N", help="with --model: the version")] = None,
@@ -694,7 +687,7 @@ def end_shadow(model: ModelOption, day: Day) -> None:
 @prints_records
 def unpublish(
     model: ModelOption,
-    start: Annotated[date, typer.Option("--start", "--day", parser=_day, metavar="DAY", help="first day")],
+    start: Annotated[date, typer.Option("--start", "--day", parser=as_day, metavar="DAY", help="first day")],
     end: End = None,
     since: Annotated[
         datetime | None,
@@ -877,7 +870,6 @@ def erase(
 
 app.add_typer(alerts_commands(say))
 app.add_typer(incident_commands(_settings, say))
-app.add_typer(latency_commands(_settings, say))
 app.add_typer(lineage_commands(_settings, say))
 app.add_typer(personal_commands(_settings, say, _print))
 app.add_typer(maintain_commands(_settings, say))

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from include.cli_options import By
 from include.core.settings import Settings
 
-By = Annotated[str, typer.Option(help="who decides")]
 Why = Annotated[str, typer.Option(help="why, for the audit")]
 Number = Annotated[
     int, typer.Option("--incident", min=1, metavar="N", help="the number, as messages and `incidents` say it")

@@ -1,4 +1,4 @@
-"""The commands that look back, which `include.cli` adds to its own: tables as they were, and what came from what.
+"""The commands that look back, which `include.cli` adds to its own: tables as they were, what came from what, latency.
 
 There is no logic here: each command calls one operation.
 """
@@ -11,6 +11,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
+from include.cli_options import ProjectOption, as_day
 from include.config.loading import load_model, load_project
 from include.core.errors import ActionRequiredError
 from include.core.settings import Settings
@@ -40,7 +41,7 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
                 help="as it was then: UTC, such as 2026-03-01 or 2026-03-01T05:00:00; +0100 after it is a timezone",
             ),
         ] = None,
-        day: Annotated[date | None, typer.Option(parser=_day, metavar="DAY", help="only rows of this day")] = None,
+        day: Annotated[date | None, typer.Option(parser=as_day, metavar="DAY", help="only rows of this day")] = None,
         rows: Annotated[int, typer.Option(min=1, metavar="N", help="the most rows that are printed")] = 20,
         csv: Annotated[Path | None, typer.Option(dir_okay=False, help="write all rows to this new file")] = None,
         parquet: Annotated[Path | None, typer.Option(dir_okay=False, help="write all rows to this new file")] = None,
@@ -74,7 +75,7 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
         ] = None,
         day: Annotated[
             date | None,
-            typer.Option(parser=_day, metavar="DAY", help="what the published predictions of a run date came from"),
+            typer.Option(parser=as_day, metavar="DAY", help="what the published predictions of a run date came from"),
         ] = None,
         entity: Annotated[str | None, typer.Option(help="with --day: one entity_id")] = None,
         project: Annotated[str | None, typer.Option(help="a project, with --delivery")] = None,
@@ -105,8 +106,18 @@ def commands(settings: Callable[[], Settings], say: Callable[[str], None]) -> ty
         for line in record.splitlines() if as_json else words.lines(tree):
             say(line)
 
+    @app.command()
+    def latency(
+        project: ProjectOption,
+        start: Annotated[
+            date | None, typer.Option(parser=as_day, metavar="DAY", help="first run date; default: all")
+        ] = None,
+        end: Annotated[date | None, typer.Option(parser=as_day, metavar="DAY", help="last run date, included")] = None,
+    ) -> None:
+        """Say how long each run date took from the landing of its last file to its published predictions."""
+        from include.operations.latency import lines_of
+
+        for line in lines_of(load_project(project), settings(), start, end, width=terminal_width()):
+            say(line)
+
     return app
-
-
-def _day(text: str | date) -> date:
-    return text if isinstance(text, date) else date.fromisoformat(text)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from include.cli_options import ProjectOption, as_day
+from include.cli_records import prints_json, prints_records
 from include.core.settings import Settings
 
 
@@ -28,10 +30,11 @@ def commands(settings: Callable[[], Settings], say: Callable[..., None]) -> type
     app = typer.Typer()
 
     @app.command()
+    @prints_records
     def maintain(
-        project: Annotated[str, typer.Option("--project", help="a project: a folder of include/projects")],
+        project: ProjectOption,
         day: Annotated[
-            date | None, typer.Option(parser=date.fromisoformat, metavar="DAY", help="as of this day; default: today")
+            date | None, typer.Option(parser=as_day, metavar="DAY", help="as of this day; default: today")
         ] = None,
         only: Annotated[list[PartOption] | None, typer.Option(help="one part; may be repeated; default: all")] = None,
         *,
@@ -50,6 +53,6 @@ def commands(settings: Callable[[], Settings], say: Callable[..., None]) -> type
         on = Interval.of(day or declared.day_of(utc_now()))
         done = run("maintain", declared, on, settings(), only=tuple(only or PARTS), dry_run=dry_run, by=by)
         assert isinstance(done, Maintained)
-        say(*sentences(done))
+        say(*(done.model_dump_json(indent=2).split("\n") if prints_json() else sentences(done)))
 
     return app

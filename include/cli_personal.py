@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from include.cli_options import By, ProjectOption, Why, as_day
 from include.cli_records import prints_records
 from include.config.loading import load_project
 from include.core.base import Record
@@ -19,9 +20,6 @@ from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.production import Production
 from include.core.settings import Settings
-
-By = Annotated[str, typer.Option(help="who decides")]
-Why = Annotated[str, typer.Option(help="why, for the journal")]
 
 
 def commands(
@@ -57,9 +55,9 @@ def commands(
     @app.command()
     @prints_records
     def pull(
-        project: Annotated[str, typer.Option("--project", help="a project: a folder of include/projects")],
-        start: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="first run date, such as 2026-03-01")],
-        end: Annotated[date, typer.Option(parser=_day, metavar="DAY", help="last run date, included")],
+        project: ProjectOption,
+        start: Annotated[date, typer.Option(parser=as_day, metavar="DAY", help="first run date, such as 2026-03-01")],
+        end: Annotated[date, typer.Option(parser=as_day, metavar="DAY", help="last run date, included")],
         entity_fraction: Annotated[float, typer.Option(help="the share of the entities, such as 0.01")],
         by: Annotated[str, typer.Option(help="who pulls, for the audit")],
         why: Annotated[str, typer.Option(help="why, for the audit")],
@@ -77,10 +75,6 @@ def commands(
         show(found)
 
     return app
-
-
-def _day(text: str | date) -> date:
-    return text if isinstance(text, date) else date.fromisoformat(text)
 
 
 def _production() -> Production:

@@ -43,8 +43,8 @@ def kept_versions(commits: Sequence[Commit], named: Mapping[int, str], grace_beg
 def deciding_versions(commits: Sequence[Commit], kept: Mapping[int, str]) -> list[int]:
     """Return the kept versions that have files which the next kept version lacks, and the newest.
 
-    The files of the others are all in a later kept version. A night that only adds a day removes nothing, so years of
-    nights are a few versions to look at.
+    The files of the others are all in a later kept version. A nightly run that only adds a day removes nothing, so
+    years of them are a few versions to look at.
     """
     found, last = list[int](), None
     removed_since = False

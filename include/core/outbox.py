@@ -23,7 +23,7 @@ TEXT = "chat"
 its connection, when it is sent (`include/io/channels`); the word is as old as the outbox."""
 
 FIRST_WAIT = timedelta(minutes=1)
-LONGEST_WAIT = timedelta(hours=1)
+MAX_WAIT = timedelta(hours=1)
 MAX_TEXT = 20_000
 """The most characters of a text: Slack refuses more than 40,000, and a refused message takes its alerts with it."""
 KEPT_FOR = timedelta(hours=24)
@@ -99,7 +99,7 @@ def storable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def judge_answer(status: int, headers: Mapping[str, str], now: datetime) -> Attempt:
+def attempt_of(status: int, headers: Mapping[str, str], now: datetime) -> Attempt:
     """Return what an HTTP answer means for the message.
 
     A redirect is not followed, because a message belongs to the address that the connection has.
@@ -137,5 +137,5 @@ def _read_date(text: str) -> datetime | None:
 def wait_after(attempts: int, asked: timedelta | None = None) -> timedelta:
     """Return how long to wait after the n-th try: twice as long each time, with jitter, and never less than asked."""
     doubled: int = 2 ** min(attempts - 1, 20)
-    backed_off = min(LONGEST_WAIT, FIRST_WAIT * doubled) * random.uniform(0.5, 1)
+    backed_off = min(MAX_WAIT, FIRST_WAIT * doubled) * random.uniform(0.5, 1)
     return max(backed_off, asked + timedelta(seconds=random.uniform(0, 1))) if asked else backed_off

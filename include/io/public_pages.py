@@ -1,28 +1,33 @@
 """The page for everybody as a file, with the files beside it: one folder for each project.
 
 A file with rows is named by its content, and the page is written after the files that it names. So whoever reads a
-page finds its own files, whole, and never those of another night.
+page finds its own files, whole, and never those of another page.
 """
 
 import csv
 import hashlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from include.core.settings import Settings
 from include.io import storage
 from include.io.landing import moved_into_place, write_whole
+from include.io.postgres.public_pages import BLOCK_ROWS
 
 FOLDER = "_public"
 PAGE = "index.html"
-ENDING = ".csv"
+TYPES = {".csv": "text/csv; charset=utf-8", ".parquet": "application/vnd.apache.parquet"}
+"""What S3 tells a browser about the files beside the page, by the end of their names."""
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """How a text begins that a spreadsheet would run."""
 
@@ -50,7 +55,14 @@ class PublicFolder:
             with moved_into_place(Path(target)) as part:
                 shutil.copyfile(local, part)
         else:
-            self._fs.put_file(str(local), target, **self._headers("text/csv; charset=utf-8"))
+            self._fs.put_file(str(local), target, **self._headers(TYPES[Path(name).suffix]))
+
+    def read_page(self) -> str:
+        """Return the page that is there; an empty text without one."""
+        try:
+            return bytes(self._fs.cat_file(f"{self._root}/{PAGE}")).decode()
+        except FileNotFoundError:
+            return ""
 
     def put_page(self, content: bytes) -> bool:
         """Replace the page in one move; return whether it is another one."""
@@ -67,7 +79,7 @@ class PublicFolder:
         with suppress(FileNotFoundError):
             for path in self._fs.ls(self._root, detail=False):
                 name = path.rstrip("/").rpartition("/")[2]
-                if name.endswith(ENDING) and name not in wanted:
+                if name.endswith(tuple(TYPES)) and name not in wanted:
                     self._fs.rm_file(path)
 
     def _headers(self, kind: str) -> dict[str, str]:
@@ -75,8 +87,8 @@ class PublicFolder:
         return {"ContentType": kind, "CacheControl": "no-cache"} if "s3" in self._fs.protocol else {}
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], zone: ZoneInfo) -> tuple[int, str]:
-    """Write rows for a spreadsheet; return their number and the SHA-256 of the file.
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], zone: ZoneInfo) -> int:
+    """Write rows for a spreadsheet; return their number.
 
     It begins with a byte order mark, by which Excel knows UTF-8. A text that a spreadsheet would run as a formula
     begins with an apostrophe. Times are ISO 8601 with the offset of the zone.
@@ -88,8 +100,29 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]],
         for row in rows:
             writer.writerow([_text(value, zone) for value in row])
             count += 1
+    return count
+
+
+def write_parquet(path: Path, schema: pa.Schema, rows: Iterator[Sequence[Any]]) -> None:
+    """Write rows for programs, a block in memory at a time: the same bytes for the same rows."""
+    with pq.ParquetWriter(path, schema, compression="snappy") as writer:  # every reader knows it
+        while block := [*islice(rows, BLOCK_ROWS)]:
+            of_block = zip(zip(*block, strict=True), schema.types, strict=True)
+            columns = [_array(values, kind) for values, kind in of_block]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Return a column; what Arrow has no type for, such as an id, is its text, as in an export."""
+    if pa.types.is_string(kind):
+        values = [None if value is None else str(value) for value in values]
+    return pa.array(values, kind)
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as written:
-        return count, hashlib.file_digest(written, "sha256").hexdigest()
+        return hashlib.file_digest(written, "sha256").hexdigest()
 
 
 def _text(value: Any, zone: ZoneInfo) -> Any:

@@ -151,7 +151,7 @@ def sizes(settings: Settings, tables: Tables, table: str) -> dict[str, int]:
 def _vacuum(tables: Tables, table: str, keep: Sequence[int], grace: timedelta, *, dry_run: bool) -> list[str]:
     """Vacuum in full: checkpoints forget which files were removed, so these are files that the log does not know.
 
-    Those are judged by the time at which they were written. Versions that are younger are kept by their number.
+    The age of those is the time since they were written. Versions that are younger are kept by their number.
     """
     return tables.open(table).vacuum(
         retention_hours=int(grace.total_seconds() // 3600),

@@ -16,7 +16,7 @@ from include.core.project import Project
 from include.core.records import Alert
 from include.monitoring.base import Monitor, Watch
 from include.monitoring.causes import OUTCOME, ROWS_OF_ENTITIES
-from include.monitoring.drift_alerts import LIMITS, REPLAYED_DAYS, Drifted, find_alert, repeated_day, strengths
+from include.monitoring.drift_alerts import EARLIER_DAYS, LIMITS, Drifted, find_alert, repeated_day, strengths
 from include.monitoring.drift_effects import HISTORY_DAYS, WEEKS, WINDOWS, Compared, Days, compare, evaluate
 from include.monitoring.drift_summary import ALL, Edges, Summarised, WatchedSeries
 from include.monitoring.records import Findings, MonitoredModel
@@ -63,7 +63,7 @@ class DriftMonitor(Monitor):
 
     def run(self, watch: Watch) -> Findings:
         """Summarise what changed, compare each run date with the weeks before, and store the effects."""
-        known = watch.summaries(self.slices, self.min_rows, HISTORY_DAYS + REPLAYED_DAYS)
+        known = watch.summaries(self.slices, self.min_rows, HISTORY_DAYS + EARLIER_DAYS)
         if known is None or not known.run_dates:
             return Findings()
         measured = Measured.of(known)

@@ -38,7 +38,7 @@ BUDGET_DAYS = 30
 DEARER = 1.5
 """How much larger an effect must be for each alert that the budget has no room for."""
 
-REPLAYED_DAYS = 60
+EARLIER_DAYS = 60
 """Days before a run date whose alerts are found again, because they use up the budget."""
 
 
@@ -86,7 +86,7 @@ def find_alert(
 ) -> list[Drifted]:
     """Return the series that are newly over their limits on a day, the worst first; none if that is no alert.
 
-    The alerts of the `REPLAYED_DAYS` before are found again, because they use up the budget. So a repeated run, and
+    The alerts of the `EARLIER_DAYS` before are found again, because they use up the budget. So a repeated run, and
     runs in another order, find the same.
 
     Args:
@@ -100,10 +100,10 @@ def find_alert(
     series, own = list(compared), over * budget ** (1 / 6)
     raised: list[int] = []
     worst: list[int] = []
-    for each in range(max(0, place - REPLAYED_DAYS), place + 1):
+    for each in range(max(0, place - EARLIER_DAYS), place + 1):
         recent = sum(each - before <= BUDGET_DAYS for before in raised)
         limit = DEARER ** max(0.0, recent - budget + 1)
-        quiet = own[:, max(0, place - REPLAYED_DAYS, each - QUIET_DAYS) : each].max(axis=1, initial=0.0)
+        quiet = own[:, max(0, place - EARLIER_DAYS, each - QUIET_DAYS) : each].max(axis=1, initial=0.0)
         new = np.flatnonzero((own[:, each] >= limit) & ((quiet < 1) | (own[:, each] >= FURTHER * quiet)))
         worst = sorted(new.tolist(), key=lambda row: (-own[row, each], series[row].words))
         raised += [each] * bool(worst)

@@ -1,4 +1,4 @@
-"""check: find disagreements between prepared days, features, batches, pointers and promotion history.
+"""check: find disagreements between prepared days, features, batches, pointers, promotion history and public page.
 
 It only reads; `cli check` prints the findings. It does not rely on the records of steps: it counts rows and computes
 digests again from what is stored.
@@ -17,9 +17,14 @@ from include.core.project import Project
 from include.core.records import PreparedDay
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.postgres.connection import engine
 from include.io.postgres.predictions import batch_digest
+from include.io.postgres.public_pages import read_newest
+from include.io.public_pages import PublicFolder
 from include.io.registry import Registry
 from include.io.tables import Tables
+from include.report.public_page import publications_of
+from include.steps.public_page import models_shown
 from include.steps.publish import batch_id
 
 
@@ -40,7 +45,7 @@ def check(project: Project, interval: Interval, settings: Settings) -> list[str]
             findings += _batches(model, chunk, settings, dropped)
             findings += _pointers(project, model, chunk, settings, as_of, dropped)
         findings += _versions(model, interval, settings)
-    return findings
+    return [*findings, *_page(project, settings)]
 
 
 def _features(project: Project, interval: Interval, prepared_days: list[PreparedDay], tables: Tables) -> Iterator[str]:
@@ -144,3 +149,25 @@ def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[st
             Registry(settings).get_version(model, version)
         except ActionRequiredError as error:
             yield f"{model} {day}: the promotion history names version {version} as champion, but {error}"
+
+
+def _page(project: Project, settings: Settings) -> Iterator[str]:
+    """Check that the page for everybody shows the newest publication of each model."""
+    if project.shown_page is None:
+        return
+    folder = PublicFolder(settings, project.name)
+    shown = publications_of(folder.read_page())
+    with engine(settings).connect() as connection:
+        for model in models_shown(project, project.shown_page):
+            newest = read_newest(connection, model)
+            if newest is not None and shown.get(model) != newest.publication:
+                yield (
+                    f"{folder.page} does not show what readers see of {model}: {newest.day}, published "
+                    f"{newest.published_at:%Y-%m-%d %H:%M:%S} UTC. Unless a task public_page runs, type: "
+                    f"python -m include.cli public_page --project {project.name}"
+                )
+            elif newest is None and shown.get(model) is not None:
+                yield (
+                    f"{folder.page} shows predictions of {model}, and readers see none. Type: "
+                    f"python -m include.cli public_page --project {project.name}"
+                )

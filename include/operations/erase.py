@@ -21,7 +21,7 @@ from include.steps.public_page import public_page
 
 NOT_REACHED = (
     "backups of databases, tables and the journal (after a restore, type erase --again before any step)",
-    "older object versions, if the bucket of tables, artifacts or landing keeps them",
+    "older object versions, if the bucket of tables, artifacts, landing, exports or public pages keeps them",
     "what a step on Databricks writes that runs meanwhile (type erase --check when it has ended)",
     "what analysts and Power BI have read, and what was pulled to laptops",
     "copies of exported files and public pages that others made, and those that are not declared any more",

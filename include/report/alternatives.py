@@ -7,6 +7,7 @@ best of the earlier half of the days costs on the later half.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import floor, log10
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Alternative:
         name: in words.
         at: its place on the axis.
         cost: of a prediction, in the owner's unit.
-        difference: of that to the way in force, on the same rows.
+        difference: of that to the current way, on the same rows.
         rates: how the rows are decided, by name: shares of rows.
     """
 
@@ -57,7 +58,7 @@ class Alternatives:
     Attributes:
         axis: what differs between them.
         unit: of the costs.
-        in_force: the place of the way in force.
+        current: the place of the current way.
         curve: all ways, in order of their place.
         table: those that people ask for.
         cheapest: the way with the least cost on these days.
@@ -68,7 +69,7 @@ class Alternatives:
 
     axis: str
     unit: str
-    in_force: float
+    current: float
     curve: tuple[Alternative, ...]
     table: tuple[Alternative, ...]
     cheapest: Alternative
@@ -82,7 +83,7 @@ class Ways:
     """A family of ways to decide: their places, how they decide, and what people call them."""
 
     axis: str
-    in_force: float
+    current: float
     grid: Sequence[float]
     asked: Sequence[float]
     decide: Callable[[float], np.ndarray]
@@ -96,12 +97,12 @@ def alternatives(subject: ReportSubject) -> Alternatives | None:
     if not len(subject.truth) or not has_costs(subject.model):
         return None
     ways, costs = _ways(subject), subject.model.costs
-    places = sorted({*ways.grid, *ways.asked, ways.in_force})
+    places = sorted({*ways.grid, *ways.asked, ways.current})
     by_row = [costs.by_row(subject.truth, ways.decide(at), subject.model.classes) for at in places]
     days, number = np.unique(subject.days, return_inverse=True)
     count = np.bincount(number, minlength=len(days)).astype(np.float64)
     by_day = np.array([np.bincount(number, weights=cost, minlength=len(days)) for cost in by_row])
-    own = by_day[places.index(ways.in_force)]
+    own = by_day[places.index(ways.current)]
 
     def difference(costs_of_days: np.ndarray, to: np.ndarray, rows: np.ndarray) -> Estimate:
         return _mean(costs_of_days - to, rows, subject.model.seed)
@@ -117,7 +118,7 @@ def alternatives(subject: ReportSubject) -> Alternatives | None:
         for at, of_days in zip(places, by_day, strict=True)
     )
     least = int(by_day.sum(axis=1).argmin())
-    shown = {*(each for each in ways.asked if each in places), ways.in_force, places[least]}
+    shown = {*(each for each in ways.asked if each in places), ways.current, places[least]}
     later = None
     if (half := len(days) // 2) > 1:
         best = int(by_day[:, :half].sum(axis=1).argmin())
@@ -127,7 +128,7 @@ def alternatives(subject: ReportSubject) -> Alternatives | None:
     return Alternatives(
         axis=ways.axis,
         unit=costs.unit,
-        in_force=ways.in_force,
+        current=ways.current,
         curve=found,
         table=tuple(each for each in found if each.at in shown),
         cheapest=found[least],
@@ -175,8 +176,8 @@ def _thresholds(subject: ReportSubject) -> Ways:
 
     return Ways(
         axis="decision threshold",
-        in_force=subject.challenger.decision_threshold,
-        grid=np.unique(np.quantile(score, np.linspace(0, 1, GRID)).round(4)).tolist(),
+        current=subject.challenger.decision_threshold,
+        grid=np.unique(np.quantile(score, np.linspace(0, 1, GRID)).round(max(4, decimals_of(high - low)))).tolist(),
         asked=[each for each in TENTHS if low < each < high],
         decide=lambda at: subject.problem.decide(score, at),
         name=lambda at: f"threshold {at:.3g}",
@@ -202,7 +203,7 @@ def _raised(subject: ReportSubject) -> Ways:
     if subject.problem.kind == "count":
         return Ways(
             axis="change of all predictions",
-            in_force=0.0,
+            current=0.0,
             grid=np.linspace(-0.5, 1.0, GRID).round(4).tolist(),
             asked=CHANGES,
             decide=lambda at: point * (1 + at),
@@ -210,17 +211,23 @@ def _raised(subject: ReportSubject) -> Ways:
             rates=rates,
             by_theory=theory,
         )
-    error = truth - point
+    amounts = np.quantile(truth - point, np.linspace(0.1, 0.9, GRID))
+    decimals = decimals_of(float(amounts[-1] - amounts[0]))
     return Ways(
         axis="amount added to all predictions",
-        in_force=0.0,
-        grid=np.unique(np.quantile(error, np.linspace(0.1, 0.9, GRID)).round(4)).tolist(),
-        asked=np.quantile(error, SHARES).round(1).tolist(),
+        current=0.0,
+        grid=np.unique(amounts.round(decimals)).tolist(),
+        asked=np.quantile(truth - point, SHARES).round(decimals).tolist(),
         decide=lambda at: point + at,
-        name=lambda at: "as predicted" if at == 0 else f"{at:+.3g}",
+        name=lambda at: "as predicted" if at == 0 else f"{at:+,.{max(decimals, 0)}f}",
         rates=rates,
         by_theory=theory,
     )
+
+
+def decimals_of(width: float) -> int:
+    """Return how many decimals tell amounts of such a range apart by a hundredth of it or less; negative: of tens."""
+    return 2 - floor(log10(width)) if width > 0 else 4
 
 
 def _rules(subject: ReportSubject) -> Ways:
@@ -242,7 +249,7 @@ def _rules(subject: ReportSubject) -> Ways:
 
     return Ways(
         axis="rule",
-        in_force=0.0,
+        current=0.0,
         grid=[*decided, *constants],
         asked=[*decided, *constants],
         decide=lambda at: {**decided, **constants}[at],

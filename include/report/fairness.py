@@ -4,6 +4,11 @@ Each rate is a ratio of two sums over rows. Its intervals are of resamples of wh
 With many slices and rates, some differ by chance: a difference counts only if chance does not explain it, corrected
 for the number of all comparisons (Holm 1979). Its standard error is that of the resamples, or that of independent rows
 if that is larger: with ten days, resamples of days alone find too small an error in half of the cases.
+
+Few rows that are all alike have no spread, so neither error says how far they are from what is true. Two more limits
+hold there: a share of rows is compared by Fisher's exact test, too (Fisher 1935; SciPy), and its interval is at least
+Wilson's (1927); what depends on probable outcomes has at least the error that the probabilities imply (Spiegelhalter
+1986).
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,6 +41,7 @@ class Rate:
         bottom: of each row (f64), what is added up below it.
         is_share: whether people read it in percent.
         is_error: whether it compares predictions with outcomes.
+        variance: of `top` in each row (f64) if the scores are right as probabilities; None if they are none.
     """
 
     name: str
@@ -44,6 +50,12 @@ class Rate:
     bottom: np.ndarray
     is_share: bool = True
     is_error: bool = True
+    variance: np.ndarray | None = None
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether it is a share of rows: `top` and `bottom` are 0 or 1."""
+        return bool(np.isin((self.top, self.bottom), (0, 1)).all() and (self.top <= self.bottom).all())
 
 
 @dataclass(frozen=True)
@@ -142,17 +154,24 @@ def rates(subject: ReportSubject) -> list[Rate]:
                 (1 - decided) * (truth == 1),
                 truth == 1,
             ),
-            Rate("calibration gap", "mean score minus share of outcomes that are 1", score - truth, one),
+            Rate(
+                "calibration gap",
+                "mean score minus share of outcomes that are 1",
+                score - truth,
+                one,
+                variance=score * (1 - score),
+            ),
         ]
     elif not problem.predicts_numbers:
-        wrong = (decided != truth).astype(np.float64)
+        wrong, highest = (decided != truth).astype(np.float64), score.max(axis=1)
         found = [
             Rate("wrong labels", "share of rows whose label is predicted wrongly", wrong, one),
             Rate(
                 "calibration gap",
                 "mean probability of the predicted label minus share of right ones",
-                score.max(axis=1) - 1 + wrong,
+                highest - 1 + wrong,
                 one,
+                variance=highest * (1 - highest),
             ),
         ]
     else:
@@ -170,10 +189,22 @@ def rates(subject: ReportSubject) -> list[Rate]:
             found.append(Rate("coverage", "share of outcomes between the limits", inside * one, one))
     if has_costs(subject.model):
         cost = subject.model.costs.by_row(truth, decided, subject.model.classes)
-        found.append(
-            Rate("cost", f"{subject.model.costs.unit} for each prediction", cost, one, is_share=False, is_error=False)
-        )
+        meaning, variance = f"{subject.model.costs.unit} for each prediction", _variance_of_cost(subject, decided)
+        found.append(Rate("cost", meaning, cost, one, is_share=False, is_error=False, variance=variance))
     return [replace(rate, top=rate.top.astype(np.float64), bottom=rate.bottom.astype(np.float64)) for rate in found]
+
+
+def _variance_of_cost(subject: ReportSubject, decided: np.ndarray) -> np.ndarray | None:
+    """Return the variance of each row's cost if the scores are right as probabilities; None if they are none."""
+    if not subject.problem.scores_are_probabilities:
+        return None
+    score, model = subject.challenger.score, subject.model
+    probable = np.stack([1 - score, score], axis=1) if score.ndim == 1 else score
+    costs = [
+        model.costs.by_row(np.full(len(decided), label), decided, model.classes) for label in range(probable.shape[1])
+    ]
+    cost = np.stack(costs, axis=1)
+    return np.asarray((probable * cost**2).sum(axis=1) - (probable * cost).sum(axis=1) ** 2)
 
 
 def _skill(subject: ReportSubject, inside: np.ndarray) -> Rate:
@@ -220,16 +251,22 @@ def _compare(
     days = int((bottom != 0).sum())
     if days > 1 and len(apart) > DRAWS // 2:
         low, high = np.quantile(inner, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        estimate = Estimate(of_slice, float(low), float(high))
         of_rows = np.hypot(_error(rate, inside, of_slice), _error(rate, ~inside, of_others))
         chance = _chance(difference, max(float(np.std(apart, ddof=1)) * np.sqrt(days / (days - 1)), float(of_rows)))
+        if rate.counts_rows:
+            least_low, least_high, exact = _of_counts(
+                (int(top.sum()), int(bottom.sum())), (int(other_top.sum()), int(other_bottom.sum()))
+            )
+            low, high, chance = min(low, least_low), max(high, least_high), max(chance, exact)
+        estimate = Estimate(of_slice, float(low), float(high))
     yield SliceComparison(column, value, int(inside.sum()), rate, estimate, of_others, difference, chance)
 
 
 def _error(rate: Rate, inside: np.ndarray, value: float) -> float:
     """Return the standard error of a ratio of sums over rows that are independent (Cochran 1977, ch. 2)."""
     residual = rate.top[inside] - value * rate.bottom[inside]
-    return float(np.sqrt((residual**2).sum()) / rate.bottom[inside].sum())
+    least = 0.0 if rate.variance is None else rate.variance[inside].sum()
+    return float(np.sqrt(max((residual**2).sum(), least)) / rate.bottom[inside].sum())
 
 
 def _chance(difference: float, error: float) -> float:
@@ -239,6 +276,20 @@ def _chance(difference: float, error: float) -> float:
     if error == 0:
         return 1.0 if difference == 0 else 0.0
     return float(2 * norm.sf(abs(difference) / error))
+
+
+def _of_counts(inside: tuple[int, int], others: tuple[int, int]) -> tuple[float, float, float]:
+    """Return the ends of Wilson's interval of the share inside, and the chance of Fisher's test that shares are equal.
+
+    Args:
+        inside: how many rows of the slice are counted, of how many.
+        others: the same of all other rows.
+    """
+    from scipy.stats import binomtest, fisher_exact
+
+    ends = binomtest(*inside).proportion_ci(CONFIDENCE, method="wilson")
+    table = [[counted, rows - counted] for counted, rows in (inside, others)]
+    return float(ends.low), float(ends.high), float(fisher_exact(table).pvalue)
 
 
 def _slices(subject: ReportSubject) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -98,6 +98,11 @@ class Download:
     about: str
     bytes: int
 
+    @property
+    def form(self) -> str:
+        """The format, for people."""
+        return "Parquet" if self.path.endswith(".parquet") else "CSV"
+
 
 @dataclass(frozen=True)
 class PublicModel:

@@ -6,6 +6,7 @@ the page too large, and the page says how many.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -91,7 +92,7 @@ def _model(model: PublicModel, facts: PublicFacts) -> dict[str, Any]:
         "purpose": model.purpose,
         "card": model.card,
         "limits": model.limits,
-        "files": [{**vars(each), "size": _size(each)} for each in model.files],
+        "files": [{**vars(each), "form": each.form, "size": _size(each)} for each in model.files],
         "words": model.columns,
         "shown": len(model.rows),
         "first": len(model.rows[:FIRST_ROWS]),
@@ -217,6 +218,12 @@ def _moment(moment: datetime, zone: ZoneInfo) -> str:
 
 def _size(file: Download) -> str:
     return f"{file.bytes / 1e6:,.1f} MB" if file.bytes >= 1e5 else f"{max(file.bytes / 1e3, 0.1):,.1f} kB"
+
+
+def publications_of(html: str) -> dict[str, int | None]:
+    """Map the models of a page to the publication that it shows; None where it shows no predictions."""
+    sections = re.findall(r'<section id="[^"]+" data-model="([^"]+)"(?: data-publication="(\d+)")?>', html)
+    return {model: int(number) if number else None for model, number in sections}
 
 
 def files_named(models: Sequence[PublicModel]) -> list[str]:

@@ -123,7 +123,7 @@ def _in_reach(project: Project, name: str, interval: Interval, known: Known) -> 
     """Return the days of a feed whose objects the run dates look at; None for all.
 
     The state of a snapshot that the first run date knows may be of any day: days are looked at from the newest state
-    on that is landed and not after it, so that no night in between is missed. Tomorrow's may have come already.
+    on that is landed and not after it, so that no run date in between misses one. Tomorrow's may have come already.
     """
     feed = project.feeds[name]
     if not feed.is_snapshot:

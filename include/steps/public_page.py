@@ -7,7 +7,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from include.core.records import PublicPageMade
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.migrations.model_views import columns_of
-from include.io.postgres.public_pages import read_all, read_highest, read_newest, reading_alone
-from include.io.public_pages import PublicFolder, write_csv
+from include.io.postgres.public_pages import read_all, read_highest, read_newest, read_types, reading_alone
+from include.io.public_pages import PublicFolder, digest_of, write_csv, write_parquet
 from include.report.public_facts import (
     HISTORY_DAYS,
     Download,
@@ -58,7 +58,7 @@ def public_page(project: Project, interval: Interval, settings: Settings) -> Pub
     if declared is None:
         raise ConfigError(f"{project.folder / 'project.yaml'}: it declares no public_page, so there is none to make")
     project.refuse_entity_fraction("public_page")
-    models = [load_model(name) for name in _models_shown(project, declared)]
+    models = [load_model(name) for name in models_shown(project, declared)]
     folder = PublicFolder(settings, project.name)
     limit = max(1, declared.rows // max(1, len(models)))
     with reading_alone(settings, project.name) as reading, tempfile.TemporaryDirectory() as temporary:
@@ -97,7 +97,12 @@ def refresh_public_page(settings: Settings, project: Project) -> None:
         ) from error
 
 
-def _models_shown(project: Project, declared: PublicPage) -> list[str]:
+def models_shown(project: Project, declared: PublicPage) -> list[str]:
+    """Return the names of the models that the page shows.
+
+    Raises:
+        ConfigError: the project has not all of them.
+    """
     there = model_names(project.name)
     for name in declared.models:
         if name not in there:
@@ -149,21 +154,30 @@ class _Making:
             metrics=periods.read_metrics(settings, model.name, known),
         )
         names = exported_columns(project, view)
-        everything = read_all(self.reading, model.name, day, names)
+        predictions, about = f"{model.name}-{day}", f"all predictions of {day}"
         files = [
-            self._file(f"{model.name}-{day}", f"all predictions of {day}", names, everything),
-            self._file(f"{model.name}-history", "measures by run date", *_history(found)),
+            self._csv(predictions, about, names, read_all(self.reading, model.name, day, names)),
+            self._parquet(predictions, f"{about}, with types for programs", model.name, day, names),
+            self._csv(f"{model.name}-history", "measures by run date", *_history(found)),
         ]
         return replace(found, files=files)
 
-    def _file(self, name: str, about: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Download:
-        """Write a file, named by its content."""
+    def _csv(self, name: str, about: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Download:
         local = self.temporary / f"{name}.csv"
-        count, digest = write_csv(local, columns, rows, self.project.zone)
-        path, size = f"{name}-{digest[:16]}.csv", local.stat().st_size
+        count = write_csv(local, columns, rows, self.project.zone)
+        return self._put(local, f"{about}: {count:,} row{'' if count == 1 else 's'}")
+
+    def _parquet(self, name: str, about: str, model: str, day: date, columns: Sequence[str]) -> Download:
+        local = self.temporary / f"{name}.parquet"
+        write_parquet(local, read_types(self.settings, model, columns), read_all(self.reading, model, day, columns))
+        return self._put(local, about)
+
+    def _put(self, local: Path, about: str) -> Download:
+        """Put a file beside the page, named by its content."""
+        path, size = f"{local.stem}-{digest_of(local)[:16]}{local.suffix}", local.stat().st_size
         self.folder.put_file(local, path)
         local.unlink()
-        return Download(path, local.name, f"{about}: {count:,} row{'' if count == 1 else 's'}", size)
+        return Download(path, local.name, about, size)
 
 
 def _history(model: PublicModel) -> tuple[list[str], Iterator[list[Any]]]:

@@ -195,7 +195,7 @@ class Training(Config):
     def readable(self) -> Serialization:
         """How files of a recorded fit are loaded: also those of a kind that is declared no more.
 
-        Otherwise the champion could not score the night after another kind is declared.
+        Otherwise the champion could not score the run date after another kind is declared.
         """
         if isinstance(self.serialization, Cloudpickle):
             return self.serialization

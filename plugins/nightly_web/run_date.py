@@ -100,7 +100,7 @@ def shown(views: Views, access: Access, link: Links, project: str, day: date) ->
     span = _span(project, day)
     known = views.rows(KNOWN, watermark=row["watermark"], as_of=row["as_of"], **span)
     chosen = {"project": project, "deliveries": [each["delivery_id"] for each in known]}
-    outdated = ("To see what is out of date", f"python -m include.cli outdated --project {project}")
+    outdated = ("To see what is out of date", f"python -m include.cli outdated --project {project} --start {day}")
     return Page(
         **head,
         facts=_facts(row, zone, project, link),

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import threading
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
@@ -24,6 +23,7 @@ from include.steps.publish import publish, publish_scores
 from tests.integration import small
 from tests.integration.small import select
 from tests.integration.test_publish import AS_OF, DAY, asked, entities_of, frame
+from tests.integration.two_writers import write_at_once
 from tests.s3 import on_s3
 
 NEXT = DAY + timedelta(days=1)
@@ -150,24 +150,7 @@ def test_of_two_writers_the_last_one_writes_what_readers_see(
     put: Any, export: Any, own: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(DAY)
-    has_read, may_write, write = threading.Event(), threading.Event(), Place.put
-
-    def slow(*given: Any) -> None:
-        if not has_read.is_set():
-            has_read.set()
-            assert may_write.wait(60)
-        write(*given)
-
-    monkeypatch.setattr(Place, "put", slow)
-    one, other = (threading.Thread(target=export, args=(DAY,)) for _ in range(2))
-    one.start()
-    assert has_read.wait(60)
-    put(DAY, shift=0.1)
-    other.start()
-    other.join(1)  # it waits for the first one
-    may_write.set()
-    one.join(60)
-    other.join(60)
+    write_at_once(monkeypatch, Place, "put", lambda: export(DAY), lambda: put(DAY, shift=0.1))
     assert manifest(own)["batch_id"] == batch_seen(own)
 
 

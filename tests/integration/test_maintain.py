@@ -1,5 +1,6 @@
 """maintain: what grows with the years shrinks, and nothing that was recorded is lost."""
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -226,20 +227,25 @@ def test_a_killed_maintenance_is_finished_by_the_next_one(
 # --- the command
 
 
-def test_the_command_says_what_was_kept_and_why(
+def test_the_command_says_what_was_kept_and_why_and_prints_its_record_in_a_pipe(
     years: Settings, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in years.variables().items():
-        monkeypatch.setenv(name, value)
+    def said(*options: str) -> str:
+        done = CliRunner().invoke(cli.app, ["maintain", "--project", "ferries", *options], env=years.variables())
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
     table = features_table(project.name)
-    said = CliRunner().invoke(cli.app, ["maintain", "--project", "ferries", "--dry-run"])
-    assert said.exit_code == 0, said.output
-    assert f"{table}: 5 versions stay readable: 1 for a prepared day, 2 for a step may still read it" in said.output
-    assert "This was a dry run: nothing was changed." in said.output
-    assert small.select(years, "SELECT step FROM step_runs WHERE step = 'maintain'") == []
-    said = CliRunner().invoke(cli.app, ["maintain", "--project", "ferries", "--only", "compact"])
-    assert said.exit_code == 0, said.output
-    assert "stay readable" not in said.output
+    record = Maintained.model_validate_json(said("--dry-run"))
+    assert record.dry_run and table in {each.table for each in record.tables}
+    with monkeypatch.context() as patch:
+        patch.setattr("include.cli_records.terminal_width", lambda: 200)  # a terminal
+        assert json.loads(said("--dry-run", "--json")) == record.model_dump(mode="json")
+        words = said("--dry-run")
+        assert f"{table}: 5 versions stay readable: 1 for a prepared day, 2 for a step may still read it" in words
+        assert "This was a dry run: nothing was changed." in words
+        assert small.select(years, "SELECT step FROM step_runs WHERE step = 'maintain'") == []
+        assert "stay readable" not in said("--only", "compact")
     assert small.select(years, "SELECT state FROM step_runs WHERE step = 'maintain'") == [{"state": "success"}]
 
 

@@ -4,11 +4,11 @@ import csv
 import io
 import json
 import re
-import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -21,8 +21,10 @@ from include.core.public_page import PublicPage
 from include.core.records import PublicPageMade
 from include.core.settings import Settings
 from include.io import postgres, storage
+from include.io.exports import export_published
 from include.io.postgres.public_pages import read_newest
 from include.io.public_pages import PublicFolder
+from include.operations import check as checking
 from include.operations import unpublish as unpublishing
 from include.operations.unpublish import unpublish
 from include.steps import public_page as step
@@ -30,6 +32,7 @@ from include.steps.public_page import public_page
 from include.steps.publish import publish_scores
 from tests.integration import small
 from tests.integration.test_publish import AS_OF, DAY, asked, entities_of, frame
+from tests.integration.two_writers import write_at_once
 from tests.pages import FORMULA, Structure
 from tests.s3 import on_s3
 
@@ -94,7 +97,47 @@ def test_the_page_is_what_readers_see_with_files_of_all_rows(put: Any, own: Sett
     before = files(own)
     assert make(own).changed is False
     assert files(own) == before
-    assert len(before) == 3  # the page, all predictions, the history
+    assert len(before) == 4  # the page, all predictions twice, the history
+
+
+def test_the_file_for_programs_has_the_rows_and_types_of_an_export(put: Any, own: Settings) -> None:
+    put(DAY, rows=4)
+    put(NEXT, rows=5, company=FORMULA)
+    make(own)
+    [name] = re.findall(r'href="(late_ferry-20[^"]+\.parquet)"', page(own))
+    rows, export = pl.read_parquet(files(own)[name]), exported(own)
+    assert rows.equals(export) and rows.schema == export.schema
+    assert rows["company"][0] == FORMULA, "a program runs no text"
+    assert rows.columns == [*lines(own)[0]]
+
+
+def exported(own: Settings) -> pl.DataFrame:
+    """Return what `exports` writes of the run date."""
+    place = own.model_copy(update={"exports": own.landing.replace("landing", "exports")})
+    export_published(place, SHOWN, LATE.model_copy(update={"exports": "parquet"}), [NEXT])
+    filesystem, root = storage.filesystem(place, f"{place.exports}/ferries/late_ferry/{NEXT}")
+    return pl.read_parquet(filesystem.cat_file(f"{root}/predictions.parquet"))
+
+
+def test_check_finds_a_page_that_is_not_what_readers_see(
+    put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "model_names", lambda _: [])  # this is about the page only
+
+    def found() -> list[str]:
+        return [each for each in checking.check(SHOWN, Interval.of(DAY), own) if "index.html" in each]
+
+    assert found() == [], "readers see nothing, and there is no page"
+    make(own)
+    assert "No predictions are in this page." in Structure(page(own)).text
+    put(DAY)  # and the task that writes the page was killed
+    [finding] = found()
+    assert re.search(r"index.html does not show what readers see of late_ferry: 2013-03-01, .*public_page --p", finding)
+    make(own)
+    assert found() == []
+    postgres.predictions.unpublish(own, LATE, Interval.of(DAY), None)
+    [finding] = found()
+    assert "shows predictions of late_ferry, and readers see none" in finding
 
 
 def test_files_of_the_page_before_go_and_a_kill_leaves_a_page_that_is_whole(
@@ -116,7 +159,7 @@ def test_files_of_the_page_before_go_and_a_kill_leaves_a_page_that_is_whole(
     assert lines(own)[0]["score"] == "0.1"
     make(own)
     assert lines(own)[0]["score"] == "0.2"
-    assert set(files(own)) == {"index.html", *re.findall(r'href="([^"]+\.csv)"', page(own))}
+    assert set(files(own)) == {"index.html", *re.findall(r'href="([^"#]+)"', page(own))}
 
 
 def test_the_page_follows_readers_back_and_says_when_there_is_nothing(
@@ -129,7 +172,7 @@ def test_the_page_follows_readers_back_and_says_when_there_is_nothing(
     unpublish(LATE, Interval.of(NEXT), own)
     assert "Run date 2013-03-01: 4 predictions" in Structure(page(own)).text
     unpublish(LATE, Interval.of(DAY), own)
-    assert "There are no predictions yet." in Structure(page(own)).text
+    assert "No predictions are in this page." in Structure(page(own)).text
     assert set(files(own)) == {"index.html"}
 
     put(DAY)
@@ -145,24 +188,7 @@ def test_of_two_writers_the_last_one_shows_what_readers_see(
     put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(DAY)
-    has_read, may_write, write = threading.Event(), threading.Event(), PublicFolder.put_page
-
-    def slow(folder: PublicFolder, content: bytes) -> bool:
-        if not has_read.is_set():
-            has_read.set()
-            assert may_write.wait(60)
-        return write(folder, content)
-
-    monkeypatch.setattr(PublicFolder, "put_page", slow)
-    one, other = (threading.Thread(target=make, args=(own,)) for _ in range(2))
-    one.start()
-    assert has_read.wait(60)
-    put(DAY, shift=0.1)
-    other.start()
-    other.join(1)  # it waits for the first one
-    may_write.set()
-    one.join(60)
-    other.join(60)
+    write_at_once(monkeypatch, PublicFolder, "put_page", lambda: make(own), lambda: put(DAY, shift=0.1))
     assert lines(own)[0]["score"] == "0.2"
 
 
@@ -215,7 +241,9 @@ def test_the_command_makes_it_and_publishing_by_hand_too_and_both_are_recorded(
     small.promoted(settings, LATE.name, 1, DAY)
     small.score(settings, SHOWN, LATE.name, DAY)
     asked = [["public_page", "--project", "ferries"], ["publish", "--model", "late_ferry", "--start", str(DAY)]]
-    for words, said in zip(asked, ("There are no predictions yet.", "Run date 2013-03-01: 4 predictions"), strict=True):
+    for words, said in zip(
+        asked, ("No predictions are in this page.", "Run date 2013-03-01: 4 predictions"), strict=True
+    ):
         done = CliRunner().invoke(cli.app, words, env=settings.variables())
         assert done.exit_code == 0, done.output
         assert json.loads(done.stdout)["interval"], "one record, also where publishing writes the page too"

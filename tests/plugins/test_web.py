@@ -127,6 +127,21 @@ def test_a_day_that_is_not_prepared_shows_what_is_wrong_with_its_deliveries(read
     assert "column_values_to_be_between" in page and "What it went on without" not in page
 
 
+def test_each_command_of_a_day_names_the_day(reader: Reader) -> None:
+    text = " ".join(Structure(reader.get("/day/project_1/2026-11-25").text).text.split())
+    assert "airflow dags backfill project_1_prepare -s 2026-11-25 -e 2026-11-25" in text
+    assert "python -m include.cli outdated --project project_1 --start 2026-11-25" in text
+
+
+def test_a_phone_shows_rows_of_many_columns_as_cards_with_a_head_for_each_value(reader: Reader) -> None:
+    elements = Structure(reader.get("/day/project_1/2026-11-25").text).elements
+    cells = [dict(attributes) for tag, attributes in elements if tag == "td"]
+    labels = {cell["data-label"] for cell in cells if cell.get("role") == "cell"}
+    assert {"Delivery", "Expectations failed", "Examples", "Published at"} <= labels
+    heads = [attributes for tag, attributes in elements if tag == "table" and ("class", "rows") in attributes]
+    assert heads and all(("role", "table") in attributes for attributes in heads)
+
+
 def test_the_page_of_a_run_that_validates_has_its_failed_expectations(reader: Reader) -> None:
     run = "run_id=scheduled__2026-11-25T03:00:00%2B00:00"
     asked = f"/run?dag_id=project_1_prepare&{run}&task_id="

@@ -22,15 +22,15 @@ def test_the_page_has_each_goal_with_its_verdict_and_says_when_the_machine_was_b
     )
     assert "Measured on 2026-01-02 on pc." in text
     assert "| memory | 1500 MB | 1,612 MB | MISSED | the largest: land |" in text
-    assert "| seconds | 0.7 × core-seconds | 0.51 × core-seconds | not judged |  |" in text
+    assert "| seconds | 0.7 × core-seconds | 0.51 × core-seconds | no verdict |  |" in text
     assert "While `scale` was measured, the machine was too busy" in text
     assert "pages" not in text
 
 
-def test_time_that_passed_is_judged_only_on_a_free_machine() -> None:
+def test_time_that_passed_has_a_verdict_only_on_a_free_machine() -> None:
     missed = (Result("page", "2 s", 3.0, "s", False, is_elapsed=True), *GOALS[:1])
-    assert [each.passed for each in BenchRun("pages", missed, BUSY).judged] == [None, False]
-    assert [each.passed for each in BenchRun("pages", missed, FREE).judged] == [False, False]
+    assert [each.passed for each in BenchRun("pages", missed, BUSY).with_verdicts] == [None, False]
+    assert [each.passed for each in BenchRun("pages", missed, FREE).with_verdicts] == [False, False]
 
 
 def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ def cost(found: Alternatives) -> Markup | None:
         return None
     scale = 100 if found.axis.startswith("change") else 1
     points = [(each.at * scale, each.cost) for each in found.curve]
-    events = [Event(found.in_force * scale, "in force", f"in force: {found.in_force:g}")]
-    if found.cheapest.at != found.in_force:
+    events = [Event(found.current * scale, "current", f"current: {found.current:g}")]
+    if found.cheapest.at != found.current:
         events.append(Event(found.cheapest.at * scale, "least", f"least on these days: {found.cheapest.name}"))
     return lines(
         "Cost of a prediction.",
         f"{found.unit} for each prediction on the holdout days if every one were decided so: mean, and the middle 95 % "
-        f"of resamples of days. In force: {number(found.in_force * scale)}.",
+        f"of resamples of days. Current: {number(found.current * scale)}.",
         Axis(f"{found.axis}{', percent' if scale == 100 else ''}"),
         Axis(f"{found.unit} for each prediction", 0),
         [Series("mean", [(at, each.value) for at, each in points])],

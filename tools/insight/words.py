@@ -67,16 +67,16 @@ def fair(found: SlicesCompared) -> str:
 
 
 def cost(found: Alternatives | None) -> str:
-    """Return what the way in force costs, and what the cheapest would."""
+    """Return what the current way costs, and what the cheapest would."""
     if found is None:
         return "`costs` of `model.yaml` is not written, so nothing can be said."
-    own = next(each for each in found.curve if each.at == found.in_force)
+    own = next(each for each in found.curve if each.at == found.current)
     said = (
         f"{own.name[0].upper()}{own.name[1:]} costs {with_ends(own.cost)} {found.unit} for each prediction, "
         f"{number(own.cost.value * found.rows_a_day)} a day."
     )
     best = found.cheapest
-    if best.at == found.in_force:
+    if best.at == found.current:
         return f"{said} No other way would have cost less on these days."
     said += f" {best.name[0].upper()}{best.name[1:]} would have cost least: {_change(best.difference)}"
     said += ", which can be chance." if _includes_zero(best.difference) else ", more than chance explains."
@@ -89,8 +89,9 @@ def how_compared(found: SlicesCompared) -> str:
     return (
         f"Each slice of a public column with at least {found.min_rows:,} rows, against all other rows.{small} Of many "
         "comparisons some differ by chance: listed is what chance explains with at most 5 %, corrected for all of "
-        "them (Holm). A difference is not unfair by itself: outcomes may differ, too. Ask about error rates and "
-        "calibration gaps first, since they compare predictions with what happened."
+        "them (Holm). Shares of rows pass Fisher's exact test, too, and have at least Wilson's interval. A difference "
+        "is not unfair by itself: outcomes may differ, too. Ask about error rates and calibration gaps first, since "
+        "they compare predictions with what happened."
         f"{_listed(len(found.beyond_chance))}"
     )
 
@@ -132,16 +133,16 @@ def how_costs(found: Alternatives | None) -> str:
 def ways(found: Alternatives) -> Numbers:
     """Return the table of the ways to decide."""
     rates = list(found.table[0].rates)
-    head = ("way to decide", f"{found.unit} each", f"{found.unit} a day", "against in force", *rates)
+    head = ("way to decide", f"{found.unit} each", f"{found.unit} a day", "against current", *rates)
     rows = []
     for each in found.table:
         marks = [
             mark
-            for mark, holds in (("in force", each.at == found.in_force), ("least", each.at == found.cheapest.at))
+            for mark, holds in (("current", each.at == found.current), ("least", each.at == found.cheapest.at))
             if holds
         ]
         name = f"{each.name} ({', '.join(marks)})" if marks else each.name
-        against = "–" if each.at == found.in_force else with_ends(each.difference, signed=True)
+        against = "–" if each.at == found.current else with_ends(each.difference, signed=True)
         shares = [f"{value:.0%}" if np.isfinite(value) else "–" for value in each.rates.values()]
         rows.append([name, with_ends(each.cost), number(each.cost.value * found.rows_a_day), against, *shares])
     return Numbers(head, rows, right=head[1:])
@@ -166,7 +167,7 @@ def _later(found: Alternatives) -> str:
     assert found.later is not None
     half = f"The best of the earlier half of the days ({found.later.name})"
     if found.later.difference.value == 0:
-        return f"{half} costs the same as the one in force on the {found.later.days} later days."
+        return f"{half} costs the same as the current one on the {found.later.days} later days."
     return f"{half} costs {_change(found.later.difference)} on the {found.later.days} later days."
 
 

@@ -20,7 +20,7 @@ from typing import TypedDict
 # the properties of a component in a bill of materials that CycloneDX has no field for
 IMAGE, PATH = "nightly-ml:image", "nightly-ml:path"
 SOURCE, SOURCE_VERSION = "nightly-ml:source", "nightly-ml:source_version"
-LONGEST_LICENCE = 60
+MAX_LICENCE = 60
 """A longer text in a package's field `License` is the licence itself, not its name."""
 JAR = re.compile(r"(?P<artifact>.+?)-(?P<version>\d[\w.+-]*)\.jar$")
 DEBIAN = "${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\t${db:Status-Status}\n"
@@ -63,7 +63,7 @@ def licence_of(distribution: Distribution) -> str:
     if names := [name for name in names if name not in ("OSI Approved", "DFSG approved")]:
         return " AND ".join(sorted(names))
     text = _first(about, "License").strip().splitlines()
-    return text[0] if text and len(text[0]) <= LONGEST_LICENCE else ""
+    return text[0] if text and len(text[0]) <= MAX_LICENCE else ""
 
 
 def python_packages() -> Iterator[Item]:

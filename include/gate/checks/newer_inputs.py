@@ -25,7 +25,7 @@ class NewerInputs(GateCheck):
     """What the holdout rows know that their run dates could not. It keeps out an input that comes too late to be used.
 
     Deliveries: a day whose file came late is prepared with it afterwards, so its features are better than those that
-    were scored. If that is usual, the holdout days say little about the nights to come. Dates: an input that is a
+    were scored. If that is usual, the holdout days say little about the run dates to come. Dates: an input that is a
     date and lies after the target day was written after it. Seconds since 1970 look like any large number, so
     `timestamps` names such inputs.
     """

@@ -114,12 +114,12 @@ def require_http_url(destination: str, url: str) -> None:
 
 def post(url: str, content: bytes, headers: Mapping[str, str], seconds: float) -> Attempt:
     """Post JSON once. A redirect is not followed."""
-    from include.core.outbox import judge_answer
+    from include.core.outbox import attempt_of
     from include.core.settings import utc_now
 
     async def call(client: "httpx.AsyncClient") -> Attempt:
         answer = await client.post(url, content=content, headers={"Content-Type": "application/json", **headers})
-        return judge_answer(answer.status_code, answer.headers, utc_now())
+        return attempt_of(answer.status_code, answer.headers, utc_now())
 
     return attempt(call, seconds)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, SecretStr
 
 from include.core.errors import ActionRequiredError
-from include.core.outbox import Attempt, judge_answer
+from include.core.outbox import Attempt, attempt_of
 from include.core.settings import utc_now
 from include.io.channels.base import Channel, Sendable, attempt, require_http_url
 
@@ -55,7 +55,7 @@ class PowerBi(Channel):
             "scope": SCOPE,
         }
         answer = await client.post(self.login_url.get_secret_value(), data=login)
-        login_attempt = judge_answer(answer.status_code, answer.headers, utc_now())
+        login_attempt = attempt_of(answer.status_code, answer.headers, utc_now())
         if login_attempt.outcome != "sent":
             return login_attempt.model_copy(update={"reason": f"the login {login_attempt.reason}"})
         token = _token_of(answer)
@@ -65,7 +65,7 @@ class PowerBi(Channel):
         answer = await client.post(self.url.get_secret_value(), json=WITHOUT_MAIL, headers=headers)
         if answer.status_code == IS_RUNNING:
             return Attempt(outcome="later", reason="answered 400, as it does while a refresh is running")
-        return judge_answer(answer.status_code, answer.headers, utc_now())
+        return attempt_of(answer.status_code, answer.headers, utc_now())
 
 
 def _token_of(answer: Any) -> str | None:

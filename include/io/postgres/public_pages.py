@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from include.core.feeds import HORIZON
 from include.core.names import predictions_view
 from include.core.settings import Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import engine, lock
+from include.io.postgres.connection import engine, execute, lock, transaction
 from include.io.postgres.schema import batches, model_versions, publications, published
 from include.report.public_facts import ShownBatch
 
@@ -66,10 +67,20 @@ def read_all(connection: sa.Connection, model: str, day: date, columns: Sequence
 _BY_KEY: tuple[sa.ColumnElement[Any], ...] = (sa.column(HORIZON), sa.collate(sa.column("entity_id", schema.TEXT), "C"))
 
 
+def read_types(settings: Settings, model: str, columns: Sequence[str]) -> pa.Schema:
+    """Return the Arrow types of columns of the wide view, as an export has them."""
+    with transaction(settings) as cursor:
+        execute(cursor, _select(model, columns).limit(sa.literal_column("0")))
+        return cursor.fetch_arrow_table().schema
+
+
 def _of_day(model: str, day: date, columns: Sequence[str]) -> sa.Select[Any]:
-    view = sa.table(predictions_view(model), sa.column("day", schema.DATE))
+    return _select(model, columns).where(sa.column("day", schema.DATE) == day)
+
+
+def _select(model: str, columns: Sequence[str]) -> sa.Select[Any]:
     named: list[sa.ColumnElement[Any]] = [
         sa.cast(sa.column(name), sa.Text).label(name) if name == "probabilities" else sa.column(name)
         for name in columns
     ]
-    return sa.select(*named).select_from(view).where(view.c.day == day)
+    return sa.select(*named).select_from(sa.table(predictions_view(model)))

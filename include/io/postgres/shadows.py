@@ -93,8 +93,8 @@ def replace_shadow_days(
             before = {row.day: row.digest for row in found}
             changed = [pair for pair in pairs if before.get(pair.day) != pair.digest]
             gone = [day for day in before if day not in {pair.day for pair in pairs}]
-            stale = [*gone, *(pair.day for pair in changed)]
-            writing.execute(sa.delete(shadow_days).where(of_shadow, table.day.in_(stale)))
+            outdated = [*gone, *(pair.day for pair in changed)]
+            writing.execute(sa.delete(shadow_days).where(of_shadow, table.day.in_(outdated)))
             for pair in changed:
                 own, other = (_read_rows(reading, project, model, pair.day, b) for b in (pair.own, pair.champion))
                 own, other = _same_rows(own, other)

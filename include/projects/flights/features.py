@@ -1,4 +1,4 @@
-"""Row features of a flight, from what was known in its night. DataFrame -> DataFrame: no reading, no writing."""
+"""Row features of a flight, from what its run date knew. DataFrame -> DataFrame: no reading, no writing."""
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F

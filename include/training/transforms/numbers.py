@@ -42,7 +42,7 @@ class Discretise(Transform):
     by: Literal["quantiles", "width"] = Field(default="quantiles", description="bins of equal rows, or of equal width")
 
     def transformer(self, context: Context) -> Any:
-        """Return our own: scikit-learn's refuses a missing number, on a night too."""
+        """Return our own: scikit-learn's refuses a missing number, when scoring too."""
         from include.training.transforms.fitted import Discretiser
 
         return Discretiser(self.bins, self.by)

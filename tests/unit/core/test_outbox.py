@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from include.core.outbox import FIRST_WAIT, LONGEST_WAIT, Message, judge_answer, key_of, storable, wait_after
+from include.core.outbox import FIRST_WAIT, MAX_WAIT, Message, attempt_of, key_of, storable, wait_after
 
 NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 
@@ -20,7 +20,7 @@ NOW = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 )
 def test_what_a_status_means(statuses: tuple[int, ...], outcome: str) -> None:
     for status in statuses:
-        attempt = judge_answer(status, {}, NOW)
+        attempt = attempt_of(status, {}, NOW)
         assert attempt.outcome == outcome
         assert attempt.reason == ("" if outcome == "sent" else f"answered {status}")
 
@@ -43,15 +43,15 @@ def test_what_a_status_means(statuses: tuple[int, ...], outcome: str) -> None:
 def test_retry_after_is_read_as_seconds_or_as_a_date(headers: dict[str, str], seconds: int | None) -> None:
     wait = None if seconds is None else timedelta(seconds=seconds)
     for status in (429, 503):
-        assert judge_answer(status, headers, NOW).asked_wait == wait
+        assert attempt_of(status, headers, NOW).asked_wait == wait
 
 
 def test_each_wait_is_twice_as_long_with_jitter_up_to_an_hour() -> None:
-    for attempts, longest in ((1, FIRST_WAIT), (2, 2 * FIRST_WAIT), (5, 16 * FIRST_WAIT), (7, LONGEST_WAIT)):
+    for attempts, longest in ((1, FIRST_WAIT), (2, 2 * FIRST_WAIT), (5, 16 * FIRST_WAIT), (7, MAX_WAIT)):
         waits = {wait_after(attempts) for _ in range(100)}
         assert len(waits) > 50, "without jitter, all senders come back at the same moment"
         assert longest / 2 <= min(waits) and max(waits) <= longest
-    assert wait_after(10_000) <= LONGEST_WAIT
+    assert wait_after(10_000) <= MAX_WAIT
 
 
 def test_a_wait_is_never_shorter_than_the_receiver_asked() -> None:

@@ -211,7 +211,7 @@ def test_an_alert_uses_up_the_budget_of_a_month() -> None:
     assert find_alert({WatchedSeries("input", "y"): small_change}, over[1:], 104, 1)
 
 
-def test_a_feature_that_follows_from_the_date_is_not_judged() -> None:
+def test_a_feature_that_follows_from_the_date_is_not_compared() -> None:
     weekday = Edges.of_numbers(np.arange(7.0))
     days = {
         START + timedelta(days=n): summarise(pl.Series([float(3 if n == 100 else n % 7)] * 50), weekday)

@@ -122,7 +122,7 @@ def test_only_what_persists_up_to_the_newest_day_is_unusual(newest: list[float],
         assert (unusual(values, later, Persistence(), times=2, floor=1) is not None) is kept
 
 
-def test_a_short_history_judges_nothing() -> None:
+def test_a_short_history_decides_nothing() -> None:
     values = [(FIRST + timedelta(days=n), value) for n, value in enumerate([1.0] * 11 + [9.0] * 3)]
     assert unusual(values, values[-1][0], Persistence(), times=2, floor=1) is None
     assert unusual(values, values[-1][0], Persistence(min_history=11), times=2, floor=1) is not None
@@ -158,7 +158,7 @@ def test_small_steps_and_single_nights_are_silent(project: Project) -> None:
         assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=nights(project, values)))
 
 
-def test_a_backfill_is_neither_judged_nor_history(project: Project) -> None:
+def test_a_backfill_is_neither_compared_nor_history(project: Project) -> None:
     """It ran at noon of another day, when it competed for the machine."""
     late = nights(project, [9000.0] * 40, started=24 + 9)
     assert not alerts(StepsMonitor(), Recorded(project, Interval.of(RUN_DATE), runs=late))

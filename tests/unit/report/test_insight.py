@@ -7,10 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 from markupsafe import Markup
+from scipy.stats import hypergeom
 
+from include.report import fairness as fairness_module
 from include.report import measures
 from include.report.alternatives import alternatives
 from include.report.fairness import fairness, rates
@@ -87,13 +90,60 @@ def test_outcomes_that_are_too_rare_in_a_slice_are_not_compared() -> None:
     assert "false negative rate" not in compared and "false positive rate" in compared
 
 
-def test_the_cheapest_threshold_is_where_theory_says_and_in_force_costs_what_the_report_says() -> None:
+def of_few_rows(kind: str, share: float, rows: int = 40) -> tuple[ReportSubject, np.ndarray]:
+    """Return a subject whose outcomes are all 1 in a small slice, and 1 for a share of all others; scores are right."""
+    subject = subject_of(kind)
+    rng, count = np.random.default_rng(5), len(subject.truth)
+    inside = rng.permutation(count) < rows
+    truth = np.where(inside, 1.0, rng.random(count) < share)
+    score = np.full(count, share) if kind == "binary" else np.tile([1 - share, share, 0.0], (count, 1))
+    changed = subject.holdout_rows.with_columns(label=truth, origin=np.where(inside, "BAT", "PAU"))
+    gate = subject.model.gate.model_validate({"checks": [{"kind": "slices", "by": ["origin"], "min_rows": 30}]})
+    of_model = subject.model.model_copy(update={"gate": gate, "decision_threshold": 0.99})
+    challenger = replace(subject.challenger, score=score, decision_threshold=0.99)
+    return replace(subject, model=of_model, holdout_rows=changed, challenger=challenger), inside
+
+
+@pytest.mark.parametrize(
+    ("kind", "affected"),
+    [("binary", {"calibration gap", "cost"}), ("multiclass", {"wrong labels", "calibration gap", "cost"})],
+)
+def test_rows_that_are_all_alike_are_no_proof_if_they_are_few(kind: str, affected: set[str]) -> None:
+    subject, inside = of_few_rows(kind, 0.95)
+    assert (subject.truth[inside] == 1).all() and 0.9 < subject.truth[~inside].mean() < 1
+    few = chances(subject, affected)
+    assert len(few) == len(affected) and min(few) > 0.05
+    many, _ = of_few_rows(kind, 0.5)
+    found = chances(many, affected)
+    assert len(found) == len(affected) and max(found) < 0.001
+
+
+def chances(subject: ReportSubject, names: set[str]) -> list[float]:
+    found = {each.rate.name: each.chance for each in fairness(subject).comparisons if each.value == "BAT"}
+    return [chance for name in names if (chance := found[name]) is not None]
+
+
+def test_a_share_of_all_of_few_rows_is_compared_exactly_and_its_interval_has_a_width() -> None:
+    subject, inside = of_few_rows("multiclass", 0.95)
+    [found] = [
+        each for each in fairness(subject).comparisons if (each.value, each.rate.name) == ("BAT", "wrong labels")
+    ]
+    others = int((subject.truth[~inside] != 1).sum()), int((~inside).sum())
+    # the probability that none of 40 rows drawn from all is wrong, and of all tables that are no more probable
+    drawn = hypergeom(len(subject.truth), others[0], 40)
+    alone = sum(p for p in drawn.pmf(np.arange(41)) if p <= drawn.pmf(0) * (1 + 1e-9))
+    assert fairness_module._of_counts((0, 40), others)[2] == pytest.approx(alone)
+    assert found.inside.value == 0 and found.inside.low == 0
+    assert found.inside.high == pytest.approx(1.96**2 / (40 + 1.96**2), abs=1e-4), "Wilson's, of none of 40"
+
+
+def test_the_cheapest_threshold_is_where_theory_says_and_the_current_one_costs_what_the_report_says() -> None:
     subject = subject_of("binary")
     found, reported = alternatives(subject), measures.expected_cost(subject)
     assert found is not None and reported is not None
-    in_force = next(each for each in found.curve if each.at == found.in_force)
-    assert found.in_force == 0.5
-    assert in_force.cost.value == pytest.approx(reported.version.value)
+    current = next(each for each in found.curve if each.at == found.current)
+    assert found.current == 0.5
+    assert current.cost.value == pytest.approx(reported.version.value)
     assert "0.167" in (found.by_theory or "")
     assert 0.08 < found.cheapest.at < 0.3
     assert found.cheapest.difference.high is not None and found.cheapest.difference.high < 0
@@ -106,6 +156,25 @@ def test_numbers_that_are_dearer_when_too_low_are_cheaper_when_raised(kind: str)
     assert found is not None
     assert found.cheapest.at > 0
     assert found.cheapest.rates["outcome not above"] == pytest.approx(0.75, abs=0.1)
+
+
+@pytest.mark.parametrize(("unit", "decimals"), [(1e-4, 6), (1.0, 2), (1e6, -4)])
+def test_amounts_are_as_precise_as_the_unit_of_the_outcome_needs(unit: float, decimals: int) -> None:
+    subject = subject_of("regression")
+    changed = replace(
+        subject,
+        holdout_rows=subject.holdout_rows.with_columns(pl.col("label") * unit),
+        challenger=replace(subject.challenger, score=subject.challenger.score * unit),
+    )
+    found = alternatives(changed)
+    assert found is not None
+    amounts = [each.at for each in found.table]
+    assert amounts == [round(each, decimals) for each in amounts]
+    names = [each.name for each in found.table]
+    assert len({*names}) == len(names) >= 6, "each amount has its own name"
+    for each in found.table:
+        assert each.at == 0 or float(each.name.replace(",", "")) == pytest.approx(each.at)
+    assert len(found.curve) > 30, "a curve has as many places in any unit"
 
 
 def test_labels_are_decided_by_their_expected_cost() -> None:
@@ -174,7 +243,7 @@ def notebook_of(section: ModelInsight) -> Any:
 def test_each_kind_of_model_gives_a_page_that_is_complete_in_itself(kind: str) -> None:
     html = make_page("Ferries", notebook_of(ModelInsight(subject_of(kind))))
     assert_complete_in_itself(html.replace('role="img"', ""), draws=True)
-    for part in ("Version 2", "<b>Permutation importance.</b>", "Holm", "in force", "EUR each"):
+    for part in ("Version 2", "<b>Permutation importance.</b>", "Holm", "(current", "EUR each"):
         assert part in html, part
 
 
