@@ -8,39 +8,34 @@ import json
 from datetime import date
 from pathlib import Path
 
-import polars as pl
 import psutil
 import typer
+from threadpoolctl import threadpool_limits
 
 from include.config.loading import load_model, load_project
-from include.core.names import clean_table, features_table
+from include.core.interval import Interval
 from include.core.settings import Settings
-from include.io.tables import Tables
+from include.io.journal import read_journal
+from include.io.training_sets import read_at, read_training_set
 
 MEGABYTE = 2**20
 
 
-def main(model: str, candidate: str, start: str, end: str) -> None:
-    """Print megabytes of the matrix of a training on the features of some days, and of the fit beside it."""
-    config = load_model(model)
-    project, tables = load_project(config.project), Tables(Settings())
-    days = pl.col("day").is_between(date.fromisoformat(start), date.fromisoformat(end))
-    columns = [*config.numeric, *config.categorical]
-    outcome = project.outcomes[config.outcome]
-    known = tables.scan(clean_table(project.name, outcome.feed)).filter(days)
-    label = pl.sql_expr(outcome.sql).cast(pl.Float64).alias("_label")
-    labels = known.select("day", "entity_id", label).unique(["day", "entity_id"])
-    features = tables.scan(features_table(project.name)).filter(days).select("day", "entity_id", *columns)
-    rows = features.join(labels, on=["day", "entity_id"]).collect(engine="streaming")
-    inputs, expected = rows.select(columns).to_pandas(), rows["_label"].to_numpy()
-    matrix = rows.height * len(columns) * 8 / MEGABYTE
-    del rows
+def main(model: str, candidate: str, day: str) -> None:
+    """Print megabytes of the float matrix of a run date's training, and of the estimator's fit beside it."""
+    config, settings, run_date = load_model(model), Settings(), date.fromisoformat(day)
+    project = load_project(config.project)
+    state = read_at(project, config, run_date, settings, read_journal(settings, project), "point_in_time")
+    rows = read_training_set(project, config, Interval.of(run_date), settings, state, "point_in_time")
+    inputs, labels = rows.fit_inputs(config.numeric, config.categorical)
     estimator = importlib.import_module(f"include.projects.{project.name}.models.{model}.estimator")
     chosen = next(each for each in config.candidates if each.name == candidate)
+    unfitted = estimator.build(chosen.params, config.numeric, config.categorical, config.seed)
     before = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    estimator.build(chosen.params, config.numeric, config.categorical, config.seed).fit(inputs, expected)
-    typer.echo(json.dumps({"matrix": matrix, "alone": (_peak() - before) / MEGABYTE}))
+    with threadpool_limits(1):  # as in the step
+        unfitted.fit(inputs, labels)
+    typer.echo(json.dumps({"matrix": inputs.size * 8 / MEGABYTE, "alone": (_peak() - before) / MEGABYTE}))
 
 
 def _peak() -> int:

@@ -225,10 +225,8 @@ def measure_script(bench: ScaleBench, times: int) -> ProcessCost:
 
 def measure_fit_alone(bench: ScaleBench, interval: Interval) -> tuple[float, float]:
     """Return the megabytes of the matrix of the training, and what the estimator that needs most takes beside it."""
-    last = interval.end - timedelta(days=15)  # validation, holdout, and the outcomes that are not known yet
-    days = str(interval.start), str(last)
     found = [
-        json.loads(bench.run("-m", "bench.fit_alone", MODEL, each.name, *days).output)
+        json.loads(bench.run("-m", "bench.fit_alone", MODEL, each.name, str(interval.end)).output)
         for each in load_model(MODEL).candidates
     ]
     return found[0]["matrix"], max(each["alone"] for each in found)

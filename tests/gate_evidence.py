@@ -50,7 +50,7 @@ def evidence_of(
         days=np.datetime64("2013-03-01") + np.arange(ROWS) % DAYS,
         truth=truth,
         labels=made_up(model, rows=ROWS, seed=1).with_columns(origin=pl.Series(ORIGINS)),
-        fitted=made_up(model, rows=len(fitted_truth), seed=2),
+        fitted=made_up(model, rows=len(fitted_truth), seed=2).__getitem__,
         fitted_truth=fitted_truth,
         challenger=HoldoutScores("version 2", challenger, model.features),
         candidates={"linear": HoldoutScores("linear", linear, model.features)},

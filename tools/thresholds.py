@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from include.config.loading import load_project
 from include.config.model import Model
 from include.core.errors import ActionRequiredError, NotReadyError
-from include.core.horizons import target_day
 from include.core.interval import Interval
 from include.core.settings import Settings
 from include.gate.checks.linear_baseline import LinearBaseline
@@ -86,9 +85,8 @@ def measured(model: Model) -> Reached:
         except NotReadyError as error:
             refused = error if not refused.args[0] else refused
         else:
-            naive = seasonal_naive(project, model, found.rows)
-            held_out = found.rows.select(target_day() >= found.holdout.start).to_series()
-            return reached(model, found, naive.filter(held_out).to_numpy())
+            naive = seasonal_naive(project, model, found.holdout_rows, found.labels_within)
+            return reached(model, found, naive.to_numpy())
     raise refused
 
 
@@ -99,7 +97,7 @@ def reached(model: Model, found: TrainingSet, naive: np.ndarray) -> Reached:
     truth = rows[LABEL].to_numpy()
     estimator = train(model, named_candidate(model, check.candidate), found)
     score = problem.predict(estimator, estimator_inputs(rows, model.numeric, model.categorical))
-    constant = problem.repeat(problem.constant(found.fitted_rows[LABEL].to_numpy()), len(truth))
+    constant = problem.repeat(problem.constant(found.fitted_labels), len(truth))
     known = np.isfinite(naive.astype(np.float64))
     return Reached(
         problem=problem,

@@ -63,7 +63,8 @@ class Evidence:
         microseconds_per_row: time to score a row.
         megabytes: size of the logged model.
         naive: the outcome (f64) of the same entity a season earlier, NaN if there is none; None if nobody looked.
-        fitted: the feature columns of the rows fitted on; None if nobody looked.
+        fitted: returns the feature columns of rows fitted on, by their numbers in ascending order; None if nobody
+            looked.
         too_late: for each row, whether its features used a delivery that came after the moment up to which its run
             date knows; None if nobody looked.
         refit: fits the version's estimator again, on rows fitted on (their numbers) with these outcomes, and returns
@@ -88,7 +89,7 @@ class Evidence:
     microseconds_per_row: float | None = None
     megabytes: float | None = None
     naive: np.ndarray | None = None
-    fitted: "pl.DataFrame | None" = None
+    fitted: "Callable[[np.ndarray], pl.DataFrame] | None" = None
     too_late: np.ndarray | None = None
     refit: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
     adopted: bool = False

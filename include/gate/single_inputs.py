@@ -6,7 +6,7 @@ So an input that has the outcome in it is found whatever the model made of it, a
 not flattered, since other rows are measured than those that the constants are from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,22 +39,25 @@ def limit_of(problem_type: ProblemType) -> float:
 def measure_inputs(
     problem_type: ProblemType,
     inputs: Sequence[str],
-    fitted: "pl.DataFrame",
+    fitted: "Callable[[np.ndarray], pl.DataFrame]",
     fitted_truth: np.ndarray,
     held_out: "pl.DataFrame",
     truth: np.ndarray,
     *,
     seed: int,
 ) -> dict[str, float]:
-    """Return for each input how much it alone knows of the outcome, the most first; without those not measurable."""
+    """Return for each input how much it alone knows of the outcome, the most first; without those not measurable.
+
+    `fitted` returns the features of the rows fitted on, by their numbers.
+    """
     learn, test = (sample_of(len(values), MOST_ROWS, seed) for values in (fitted_truth, truth))
     if not len(learn) or not len(test):
         return {}
-    metric, found = metric_of(problem_type), {}
+    metric, found, learned = metric_of(problem_type), {}, fitted(learn)
     for name in inputs:
-        if name not in fitted.columns or name not in held_out.columns:
+        if name not in learned.columns or name not in held_out.columns:
             continue
-        score = scores_of_input(problem_type, fitted[name][learn], fitted_truth[learn], held_out[name][test])
+        score = scores_of_input(problem_type, learned[name], fitted_truth[learn], held_out[name][test])
         quality = problem_type.explained if metric == "d2" else problem_type.metrics
         value = quality(truth[test], score).get(metric)
         if value is not None and np.isfinite(value):

@@ -16,6 +16,7 @@ from include.io.registry import LoadedModel, Registry, Version
 from include.io.tables import Tables
 from include.io.training_sets import taken_up, training_set_of_run, with_inputs
 from include.report.subject import ReportedVersion, ReportSubject
+from include.training.training_set import LABEL
 
 
 def read_subject(
@@ -57,7 +58,7 @@ def read_subject(
         fit=training_set.fit,
         validation=training_set.validation,
         holdout=training_set.holdout,
-        fitted_rows=training_set.fitted_rows,
+        fitted_rows=training_set.within(training_set.fit, [*model.features, LABEL]),
         holdout_rows=rows,
         challenger=reported(found, loaded, loaded.predict(rows), run.tags),
         predict=loaded.predict,

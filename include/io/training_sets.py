@@ -176,7 +176,7 @@ def training_set_of_run(
     for state in (now, then) if now != then else (now,):
         with suppress(DataError, NotReadyError):  # since the fit, a delivery may have been refused or days removed
             found = read_training_set(project, model, interval, settings, state, data_view)
-            if found.digest == run.tags["data_digest"]:
+            if found.has_digest(run.tags["data_digest"]):
                 return found
     erased = any(sequence > int(run.tags["watermark"]) for sequence in journal.erased.hashes.values())
     why = "a person was erased since, or " if erased else ""
@@ -192,9 +192,10 @@ def with_inputs(rows: pl.DataFrame, features: pl.LazyFrame, inputs: Sequence[str
     if not more:
         return rows
     of_days = with_horizon(
-        features.filter(pl.col("day").is_in(rows["day"].unique().to_list())).sort("data_view")
-    ).collect()
-    made = of_days.filter(pl.col("data_view").is_in(["point_in_time", data_view])).unique(
-        KEY, keep="first", maintain_order=True
+        features.filter(
+            pl.col("day").is_in(rows["day"].unique().to_list()), pl.col("data_view").is_in(["point_in_time", data_view])
+        )
     )
+    made = of_days.select(*KEY, *more, "data_view").collect().sort("data_view")
+    made = made.unique(KEY, keep="first", maintain_order=True)
     return rows.join(made.select(*KEY, *more), on=KEY, how="left", maintain_order="left")

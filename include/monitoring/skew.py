@@ -10,7 +10,7 @@ is raised as of D + 1, as one about late predictions is.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from hashlib import sha256
@@ -180,13 +180,13 @@ def difference(
     return missing, {name: rows for name, rows in counts.items() if rows}
 
 
-def summarise(rows: "pl.DataFrame", numeric: Sequence[str], categorical: Sequence[str]) -> dict[str, Any]:
+def summarise(parts: Iterable["pl.DataFrame"], numeric: Sequence[str], categorical: Sequence[str]) -> dict[str, Any]:
     """Return what a version was trained on, by input: the least and the greatest number, or the labels as digests.
 
     Labels with the hash of an identifier are left out, so neither an erasure nor a new hash key has to change them.
 
     Args:
-        rows: the rows that it was fitted on and chosen by.
+        parts: the rows that it was fitted on and chosen by, at least one frame.
         numeric: the inputs that are numbers.
         categorical: the inputs that are labels.
     """
@@ -194,15 +194,23 @@ def summarise(rows: "pl.DataFrame", numeric: Sequence[str], categorical: Sequenc
 
     from include.core.personal import PROTECTED
 
-    found: dict[str, Any] = {}
-    for name in numeric:
-        values = rows[name].cast(pl.Float64).drop_nulls()
-        values = values.filter(values.is_finite())  # JSON has no infinite numbers
-        found[name] = {"low": values.min(), "high": values.max()}
-    for name in categorical:
-        labels = rows[name].cast(pl.String).drop_nulls().unique()
-        labels = labels.filter(~labels.str.contains(PROTECTED))
-        found[name] = {"labels": sorted(map(label_digest, labels)) if len(labels) <= MAX_LABELS else None}
+    ends: list[pl.DataFrame] = []
+    labels: dict[str, pl.Series] = {name: pl.Series(name, dtype=pl.String) for name in categorical}
+    for rows in parts:
+        numbers = rows.lazy().select(pl.col(name).cast(pl.Float64) for name in numeric)
+        finite = pl.all().filter(pl.all().is_finite())  # JSON has no infinite numbers
+        ends.append(numbers.select(finite.min().name.suffix(" low"), finite.max().name.suffix(" high")).collect())
+        for name in categorical:
+            if len(labels[name]) <= MAX_LABELS:
+                there = rows[name].cast(pl.String).drop_nulls().unique()
+                there = there.filter(~there.str.contains(PROTECTED))
+                labels[name] = pl.concat([labels[name], there]).unique()
+    all_ends = pl.concat(ends)
+    found: dict[str, Any] = {
+        name: {"low": all_ends[f"{name} low"].min(), "high": all_ends[f"{name} high"].max()} for name in numeric
+    }
+    for name, each in labels.items():
+        found[name] = {"labels": sorted(map(label_digest, each)) if len(each) <= MAX_LABELS else None}
     return found
 
 

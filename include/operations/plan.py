@@ -51,7 +51,11 @@ OF_SEARCH = "the product's search"
 MIGRATIONS = "io/postgres/migrations/versions/*.py"
 PRODUCT_CODE: tuple[tuple[str, tuple[str, ...], Effect], ...] = (
     ("the product's code that makes features", FEATURES_CODE, Effect.FEATURES),
-    ("the product's code that fits models", ("steps/fit.py", "training/training_set.py"), Effect.FIT),
+    (
+        "the product's code that fits models",
+        ("steps/fit.py", "training/training_set.py", "training/labelled_rows.py"),
+        Effect.FIT,
+    ),
     (
         OF_KINDS,
         ("training/declared.py", "training/transforms/*.py", "training/estimators/*.py"),

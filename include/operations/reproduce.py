@@ -61,14 +61,15 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
             f"Since it was made: {since or 'nothing that the journal or the digests show'}. "
             f"Commit {commit} made it; check out that commit and run reproduce there"
         ) from error
-    before = loaded.predict(training_set.rows)
-    again = LoadedModel.of(model, fitted).predict(training_set.rows)
+    parts = training_set.parts(training_set.interval)
+    scores = [[each.predict(part) for each in (loaded, LoadedModel.of(model, fitted))] for part in parts]
+    before, again = (np.concatenate(each) for each in zip(*scores, strict=True))
     return Reproduced(
         model=model.name,
         model_version=version,
         candidate=run.tags["candidate"],
         day=day,
-        rows=training_set.rows.height,
+        rows=training_set.count,
         differing=int((before != again).reshape(len(before), -1).any(axis=1).sum()),
         largest_difference=float(np.abs(before - again).max()),
         changed=changed,

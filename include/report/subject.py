@@ -57,7 +57,8 @@ class ReportSubject:
         fit: the days fitted on.
         validation: the days on which candidates were compared.
         holdout: the days on which the gate decided.
-        fitted_rows: the rows fitted on; of an adopted version, those that a fit here would be on.
+        fitted_rows: features and outcomes of the rows fitted on; of an adopted version, of those that a fit here would
+            be on.
         holdout_rows: the rows that the scores are of.
         challenger: the version that the report is about.
         predict: its scores of other rows.

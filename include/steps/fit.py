@@ -7,12 +7,13 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from math import inf, isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import polars as pl
+import numpy as np
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
@@ -20,8 +21,6 @@ from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core.code import code_digest
 from include.core.errors import ActionRequiredError, ConfigError, DataError, nearest
-from include.core.feeds import TARGET_DAY
-from include.core.horizons import target_day
 from include.core.interval import Interval
 from include.core.journal import Entry
 from include.core.lineage import outcomes_of_fit, records_of_fit
@@ -34,12 +33,13 @@ from include.io.journal import read_journal
 from include.io.registry import SEARCH_BEST, DeltaPart, Fit, FitInput, FitRun, LoadedModel, Registry, reference_rows
 from include.io.tables import Scope, Tables
 from include.io.training_sets import ReadAt, read_at, read_training_set, record_of, sources
+from include.training import labelled_rows
 from include.training import training_set as training_set_module
 from include.training.config import Candidate
 from include.training.declaration import declared_parts
 from include.training.declared import pipeline, rows_to_fit
 from include.training.search import Searched, Trial, folds, search
-from include.training.training_set import LABEL, TrainingSet, estimator_inputs
+from include.training.training_set import LABEL, TrainingSet
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def fit(
             FitInput(
                 name=names[what],
                 source=DeltaPart(tables.uri(names[what]), state.versions[what], Scope(days, where).sql()),
-                rows=training_set.rows.height,
+                rows=training_set.count,
                 deliveries=deliveries[what],
                 origin=_tags(project, model, what, origin),
             )
@@ -124,7 +124,7 @@ def fit(
         run = _fit(model, settled, training_set, digest, parts, tags, registry)
     return Fitted(
         interval=training_set.fit,
-        rows=training_set.fitted_rows.height,
+        rows=len(training_set.fitted_labels),
         model=model.name,
         candidate=candidate,
         run_id=run.run_id,
@@ -228,9 +228,9 @@ def _fit(
     provenance: dict[str, Any],
     registry: Registry,
 ) -> FitRun:
-    fitted, compared = training_set.fitted_rows, training_set.validation_rows
-    started = utc_now()
+    fitted, started = len(training_set.fitted_labels), utc_now()
     estimator = train(model, candidate, training_set)
+    compared = training_set.validation_rows
     own = LoadedModel.of(model, estimator)
     metrics = model.problem.metrics(compared[LABEL].to_numpy(), own.predict(compared))
     seconds = (utc_now() - started).total_seconds()
@@ -243,7 +243,7 @@ def _fit(
             tags={**provenance, "candidate": candidate.name},
             metrics={
                 **{f"validation_{name}": value for name, value in metrics.items()},
-                "fitted_rows": fitted.height,
+                "fitted_rows": fitted,
                 "fit_seconds": seconds,
             },
             inputs=inputs,
@@ -252,7 +252,7 @@ def _fit(
         )
     )
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "rows")
-    log.info("%s %s: fitted on %d rows of %s in %.1f s; validation %s: %s", model.name, candidate.name, fitted.height,
+    log.info("%s %s: fitted on %d rows of %s in %.1f s; validation %s: %s", model.name, candidate.name, fitted,
              training_set.fit, seconds, training_set.validation, shown)  # fmt: skip
     return run
 
@@ -268,7 +268,8 @@ def _search(
     """Return the best settings of a candidate, by days to fit on that are predicted from the days before them."""
     declared = candidate.search
     assert declared is not None
-    days = training_set.fitted_rows.select(target_day())[TARGET_DAY].unique().sort().to_list()
+    rows = training_set.labelled
+    days: list[date] = np.unique(rows.target_days[rows.within(training_set.fit)]).tolist()
     run = registry.open_search(model, digest, tags)
     try:
         cut = folds(days, declared.folds, model.validation_days)
@@ -326,15 +327,17 @@ def train(model: Model, candidate: Candidate, training_set: TrainingSet) -> Base
         ConfigError: when the estimator has no such parameter.
         DataError: when all rows have one outcome.
     """
-    estimator, fitted = _build(model, candidate), training_set.fitted_rows
-    _require_classes(model, fitted)
-    inputs, labels = estimator_inputs(fitted, model.numeric, model.categorical), fitted[LABEL].to_numpy()
+    estimator = _build(model, candidate)
+    _require_classes(model, training_set.fitted_labels)
+    inputs, labels = training_set.fit_inputs(model.numeric, model.categorical)
     with threadpool_limits(1):  # with more threads, sums are added in another order and differ in the last bits
         if candidate.estimator is None:
             return estimator.fit(inputs, labels)
         try:
             stays = rows_to_fit(candidate.transforms, inputs)
-            return estimator.fit(inputs[stays], labels[stays])
+            if not stays.all():
+                inputs, labels = inputs[stays], labels[stays]
+            return estimator.fit(inputs, labels)
         except ValueError as error:
             raise DataError(f"{_line(model, candidate)}: {candidate.name}: {error}") from error
 
@@ -394,7 +397,7 @@ def _digest(project: Project, model: Model, candidate: Candidate, training_set: 
         "holdout": str(training_set.holdout),
         "rows": data_digest,
         "lock": lock_digest(),
-        "code": code_digest([Path(__file__), training_set_module]),
+        "code": code_digest([Path(__file__), labelled_rows, training_set_module]),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -424,9 +427,9 @@ def _build(model: Model, candidate: Candidate) -> BaseEstimator:
         raise ConfigError(f"{model.folder / 'model.yaml'}: candidates, {candidate.name}: {error}") from error
 
 
-def _require_classes(model: Model, fitted: pl.DataFrame) -> None:
-    if model.problem.needs_different_outcomes and fitted[LABEL].n_unique() < 2:
+def _require_classes(model: Model, labels: np.ndarray) -> None:
+    if model.problem.needs_different_outcomes and len(np.unique(labels)) < 2:
         raise DataError(
-            f"{model.name}: all {fitted.height} rows to fit on have the outcome {fitted[LABEL][0]:g}; "
+            f"{model.name}: all {len(labels)} rows to fit on have the outcome {labels[0]:g}; "
             f"check the SQL of outcome {model.outcome} in project.yaml"
         )

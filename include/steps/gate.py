@@ -89,8 +89,8 @@ def gate(
         evidence = _evidence(model, registry, training_set, features, subject, fitted, version, files, settings)
         evidence = replace(
             evidence,
-            naive=_naive(project, model, training_set),
-            too_late=too_late(training_set.holdout_rows, read_journal(settings, project, int(run.tags["watermark"]))),
+            naive=seasonal_naive(project, model, evidence.labels, training_set.labels_within).to_numpy(),
+            too_late=too_late(evidence.labels, read_journal(settings, project, int(run.tags["watermark"]))),
             adopted=recorded.adopted_from is not None,
         )
         verdicts = (*_unseen_days(recorded, subject), *rules.run_checks(checks, evidence))
@@ -225,6 +225,9 @@ def _evidence(
     def score_other(name: str, loaded: LoadedModel) -> np.ndarray | str:
         return _score_other(name, loaded, challenger, rows, features, training_set.data_view)
 
+    def fitted_at(numbers: np.ndarray) -> pl.DataFrame:
+        return training_set.fitted_at(numbers, model.features)
+
     if subject.champion is not None:
         name = f"champion {subject.champion}"
         found = registry.get_version(model.name, subject.champion)
@@ -235,7 +238,6 @@ def _evidence(
             champion_missing = scores
         else:
             champion = HoldoutScores(name, scores, loaded.inputs, loaded.decision_threshold)
-    fit_rows = training_set.fitted_rows
     more = [name for check in model.all_checks for name in check.columns]
     there = [name for name in more if name in features.collect_schema().names()]
     return Evidence(
@@ -245,7 +247,7 @@ def _evidence(
         days=rows.select(target_day()).to_series().to_numpy(),
         truth=rows[LABEL].to_numpy(),
         labels=with_inputs(rows, features, there, training_set.data_view),
-        fitted_truth=fit_rows[LABEL].to_numpy(),
+        fitted_truth=training_set.fitted_labels,
         challenger=HoldoutScores(
             f"version {subject.model_version}",
             score,
@@ -258,8 +260,8 @@ def _evidence(
         champion_saw=saw,
         microseconds_per_row=seconds / rows.height * 1e6 if rows.height else None,
         megabytes=files.megabytes,
-        fitted=fit_rows,
-        refit=refit_of(challenger, fit_rows, rows, _transforms(model, subject.candidate)),
+        fitted=fitted_at,
+        refit=refit_of(challenger, fitted_at, rows, _transforms(model, subject.candidate)),
         former_champions=former_champions_of(
             model, subject.model_version, subject.day, registry, settings, score_other
         ),
@@ -287,13 +289,6 @@ def _score_other(
     scores = loaded.predict(with_inputs(rows, features, loaded.inputs, data_view))
     added = len(challenger.classes) - len(loaded.classes)
     return np.pad(scores, [(0, 0), (0, added)]) if added else scores
-
-
-def _naive(project: Project, model: Model, training_set: TrainingSet) -> np.ndarray:
-    """Return the seasonal naive of each holdout row, NaN if there is none."""
-    naive = seasonal_naive(project, model, training_set.rows)
-    named = replace(training_set, rows=training_set.rows.with_columns(naive=naive))
-    return named.holdout_rows["naive"].to_numpy()
 
 
 def _predicts_the_same(champion: LoadedModel, challenger: LoadedModel) -> bool:

@@ -22,16 +22,20 @@ from include.training.transforms import Transform
 
 
 def refit_of(
-    challenger: LoadedModel, fitted: pl.DataFrame, held_out: pl.DataFrame, transforms: Sequence[Transform] = ()
+    challenger: LoadedModel,
+    fitted: Callable[[np.ndarray], pl.DataFrame],
+    held_out: pl.DataFrame,
+    transforms: Sequence[Transform] = (),
 ) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """Return what fits a copy of the version's estimator with other outcomes, and scores holdout rows with it.
 
-    Rows that the transforms of its candidate remove are not learned from, as in the fit.
+    Rows that the transforms of its candidate remove are not learned from, as in the fit. `fitted` returns the
+    features of rows fitted on, by their numbers.
     """
 
     def refit(learn: np.ndarray, truth: np.ndarray, test: np.ndarray) -> np.ndarray:
         estimator = clone(challenger.estimator)
-        inputs = estimator_inputs(fitted[learn], challenger.numeric, challenger.categorical)
+        inputs = estimator_inputs(fitted(learn), challenger.numeric, challenger.categorical)
         stays = rows_to_fit(transforms, inputs)
         with threadpool_limits(1):
             estimator.fit(inputs[stays], truth[stays])

@@ -21,7 +21,7 @@ from include.io.registry import LoadedModel, Registry
 from include.io.tables import Tables
 from include.io.training_sets import training_set_of_run
 from include.monitoring.skew import summarise
-from include.training.training_set import LABEL, TrainingSet
+from include.training.training_set import TrainingSet
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +54,11 @@ def summary_of(
     model: Model, loaded: LoadedModel, training_set: TrainingSet, features_version: int, settings: Settings
 ) -> TrainingSummary:
     """Return what a model was trained on, from its training set."""
-    constant = model.problem.constant(training_set.fitted_rows[LABEL].to_numpy())
+    constant = model.problem.constant(training_set.fitted_labels)
     trained = Tables(settings).scan(features_table(model.project), features_version).collect_schema()
     return TrainingSummary(
-        rows=training_set.rows.height,
-        inputs=summarise(training_set.rows, loaded.numeric, loaded.categorical),
+        rows=training_set.count,
+        inputs=summarise(training_set.parts(training_set.interval), loaded.numeric, loaded.categorical),
         types={name: str(trained[name]) for name in loaded.inputs if name in trained},
         constant=np.asarray(constant, dtype=np.float64).tolist(),
     )

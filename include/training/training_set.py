@@ -8,12 +8,12 @@ A row has a run date (`day`) and a horizon, and the outcome of its target day (`
 target days, so that one outcome is never both fitted on and held out, whatever the run dates and horizons of its rows.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from include.core.errors import DataError, NotReadyError
@@ -27,11 +27,11 @@ from include.core.project import Project
 from include.core.records import DataView
 from include.core.stack import rows_of
 from include.training.config import Training
+from include.training.labelled_rows import DAILY, LabelledRows, blocks_of, rows_digest
+from include.training.labelled_rows import LABEL as LABEL
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LABEL = "label"
 
 SEASON_DAYS = 7
 
@@ -43,7 +43,7 @@ class TrainingSet:
     Attributes:
         day: the run date.
         as_of: the moment up to which it knows deliveries.
-        rows: KEY, the model's features and LABEL (f64), sorted by KEY.
+        labelled: KEY, the model's features and LABEL (f64), sorted by KEY.
         fit: the target days to fit on.
         validation: the later target days on which candidates are compared.
         holdout: the still later target days on which the gate decides.
@@ -54,7 +54,7 @@ class TrainingSet:
 
     day: date
     as_of: datetime
-    rows: pl.DataFrame
+    labelled: LabelledRows
     fit: Interval
     validation: Interval
     holdout: Interval
@@ -73,8 +73,18 @@ class TrainingSet:
         return earlier_by(self.interval, self.horizon_days)
 
     @property
+    def count(self) -> int:
+        """Return how many rows there are."""
+        return len(self.labelled.labels)
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """Return all rows, which may be many."""
+        return self.within(self.interval)
+
+    @property
     def fitted_rows(self) -> pl.DataFrame:
-        """Return the rows to fit on."""
+        """Return the rows to fit on, which may be many."""
         return self.within(self.fit)
 
     @property
@@ -88,13 +98,65 @@ class TrainingSet:
         return self.within(self.holdout)
 
     @property
+    def fitted_labels(self) -> np.ndarray:
+        """Return the outcomes (f64) of the rows to fit on."""
+        labels: np.ndarray = self.labelled.labels[self.labelled.within(self.fit)]
+        return labels
+
+    @property
     def digest(self) -> str:
         """Follows from the content alone: another day written to the same tables does not change it."""
-        return rows_digest(self.rows if (self.rows[HORIZON] > 0).any() else self.rows.drop(HORIZON))
+        return self.labelled.digest
 
-    def within(self, interval: Interval) -> pl.DataFrame:
-        """Return the rows of target days."""
-        return self.rows.filter(target_day().is_between(interval.start, interval.end))
+    def has_digest(self, digest: str) -> bool:
+        """Return whether the rows have a digest; one of an older release is of all rows at once."""
+        if digest.startswith(DAILY):
+            return digest == self.digest
+        rows = self.rows
+        return digest == rows_digest(rows if (rows[HORIZON] > 0).any() else rows.drop(HORIZON))
+
+    def within(self, interval: Interval, columns: Sequence[str] = ()) -> pl.DataFrame:
+        """Return the rows of target days; all columns unless some are named."""
+        return pl.concat(part.select(columns or pl.all()) for part in self.parts(interval))
+
+    def labels_within(self, interval: Interval) -> pl.DataFrame:
+        """Return KEY and LABEL of the rows of target days."""
+        return self.within(interval, [*KEY, LABEL])
+
+    def parts(self, interval: Interval) -> Iterator[pl.DataFrame]:
+        """Yield the rows of target days block by block, at least one."""
+        return self.labelled.parts(interval, self.horizon_days)
+
+    def fit_inputs(self, numeric: Sequence[str], categorical: Sequence[str]) -> tuple["pd.DataFrame", np.ndarray]:
+        """Return what estimators take of the rows to fit on, and their outcomes (f64).
+
+        The numbers are one matrix by column, filled block by block, so that no second copy of the rows is ever there.
+        """
+        import pandas as pd
+
+        labels = self.fitted_labels
+        numbers = np.empty((len(numeric), len(labels)))
+        texts = {name: np.empty(len(labels), dtype=object) for name in categorical}
+        first = 0
+        for part in self.parts(self.fit):
+            last, inputs = first + part.height, estimator_inputs(part, numeric, categorical)
+            numbers[:, first:last] = inputs[[*numeric]].to_numpy(dtype=np.float64).T
+            for name, text in texts.items():
+                text[first:last] = inputs[name].to_numpy()
+            first = last
+        found = pd.DataFrame(numbers.T, columns=[*numeric], copy=False)
+        for name, text in texts.items():
+            found[name] = text
+        return found, labels
+
+    def fitted_at(self, numbers: np.ndarray, columns: Sequence[str]) -> pl.DataFrame:
+        """Return some of the rows to fit on, by their numbers in ascending order."""
+        found, first = [], 0
+        for part in self.parts(self.fit):
+            here = numbers[(numbers >= first) & (numbers < first + part.height)] - first
+            found.append(part.select(columns)[here])
+            first += part.height
+        return pl.concat(found)
 
 
 def window(project: Project, model: Training, day: date) -> Interval:
@@ -155,33 +217,36 @@ def build_training_set(
         moment = max([moment, *accepted(journal.deliveries).filter(pl.col("day") <= day)["available_from"]])
     require_columns(model.name, model.features, features.collect_schema().names(), f"the features of {project.name}")
     feed = project.outcomes[model.outcome].feed
-    known = current_as_of(journal.deliveries, feed, days, moment)
-    within = pl.col("day").is_between(days.start, days.end)
-    of_days = rows_of(clean.filter(within), _frame(known), project.feeds[feed].key)
-    labels = outcome_column(project, model.outcome, LABEL)(of_days).select(
-        pl.col("day").alias(TARGET_DAY), "entity_id", pl.col(LABEL).fill_nan(None)
-    )
+    known = _frame(current_as_of(journal.deliveries, feed, days, moment))
     # A run that was later than this one, because its files were, knew what this one could not know.
     in_time = pl.col("as_of").le(moment) & ~pl.col("day").is_in(_admitting_later(journal, run_dates, moment))
-    of_run_dates = pl.col("day").is_between(run_dates.start, run_dates.end)
-    of_targets = (pl.col(HORIZON) <= model.horizon_days) & target_day().is_between(days.start, days.end)
-    own = with_horizon(features.filter(of_run_dates & in_time, pl.col("data_view").is_in(["point_in_time", data_view])))
-    made = own.filter(of_targets).select(*KEY, *_features(model), "data_view").collect()
-    # Days that were not rebuilt with the latest data keep their original features.
-    again = made.filter(pl.col("data_view") == data_view)["day"].unique().to_list()
-    made = made.filter((pl.col("data_view") == data_view) | ~pl.col("day").is_in(again)).drop("data_view")
-    with without_values():
-        known_labels = labels.drop_nulls(LABEL).collect()
-    rows = made.with_columns(target_day()).join(known_labels, on=[TARGET_DAY, "entity_id"]).drop(TARGET_DAY).sort(KEY)
-    if doubled := rows.height - rows.select(KEY).n_unique():
+    own = features.filter(in_time, pl.col("data_view").is_in(["point_in_time", data_view]))
+
+    def read(block: Interval) -> pl.DataFrame:
+        last = block.end + timedelta(days=model.horizon_days)
+        of_targets = pl.col("day").is_between(max(block.start, days.start), min(last, days.end))
+        of_days = rows_of(clean.filter(of_targets), known.filter(of_targets), project.feeds[feed].key)
+        labels = outcome_column(project, model.outcome, LABEL)(of_days).select(
+            pl.col("day").alias(TARGET_DAY), "entity_id", pl.col(LABEL).fill_nan(None)
+        )
+        with without_values():
+            known_labels = labels.drop_nulls(LABEL).collect()
+        of_block = with_horizon(own.filter(pl.col("day").is_between(block.start, block.end)))
+        made = _made(model, of_block, days, data_view).with_columns(target_day())
+        return made.join(known_labels, on=[TARGET_DAY, "entity_id"]).drop(TARGET_DAY).sort(KEY)
+
+    within = own.filter(pl.col("day").is_between(run_dates.start, run_dates.end))
+    counts = within.group_by("day").len().collect()
+    rows = LabelledRows.in_blocks(blocks_of(run_dates, counts, len(model.features)), read)
+    if rows.doubled:
         raise DataError(
-            f"{model.name}: {doubled} of {rows.height} labelled rows of {days} are of an entity and day twice"
+            f"{model.name}: {rows.doubled} of {len(rows.labels)} labelled rows of {days} are of an entity and day twice"
         )
     problem_type = model.problem
-    if problem_type.wrong_labels(rows[LABEL].to_numpy()):
+    if problem_type.wrong_labels(rows.labels):
         raise DataError(f"{model.name}: outcome {model.outcome} of {days} has values other than {problem_type.labels}")
 
-    labelled: list[date] = rows.select(target_day())[TARGET_DAY].unique().sort().to_list()
+    labelled: list[date] = np.unique(rows.target_days).tolist()
     needed = model.min_fit_days + model.held_back_days
     if len(labelled) < needed:
         absent = [d for d in _labelled_by_calendar(project, model, days) if d not in set(labelled)]
@@ -199,7 +264,7 @@ def build_training_set(
     return TrainingSet(
         day=day,
         as_of=moment,
-        rows=rows,
+        labelled=rows,
         fit=Interval(start=fitted[0], end=fitted[-1]),
         validation=Interval(start=compared[0], end=compared[-1]),
         holdout=Interval(start=held_out[0], end=held_out[-1]),
@@ -214,7 +279,17 @@ def earlier_by(days: Interval, horizon_days: int) -> Interval:
     return Interval(start=days.start - timedelta(days=horizon_days), end=days.end)
 
 
-def seasonal_naive(project: Project, model: Training, rows: pl.DataFrame) -> pl.Series:
+def _made(model: Training, own: pl.LazyFrame, days: Interval, data_view: DataView) -> pl.DataFrame:
+    """Return KEY and features of the rows about target days. Days that were not rebuilt keep their original ones."""
+    of_targets = (pl.col(HORIZON) <= model.horizon_days) & target_day().is_between(days.start, days.end)
+    made = own.filter(of_targets).select(*KEY, *_features(model), "data_view").collect()
+    again = made.filter(pl.col("data_view") == data_view)["day"].unique().to_list()
+    return made.filter((pl.col("data_view") == data_view) | ~pl.col("day").is_in(again)).drop("data_view")
+
+
+def seasonal_naive(
+    project: Project, model: Training, rows: pl.DataFrame, earlier: Callable[[Interval], pl.DataFrame]
+) -> pl.Series:
     """Return for each row the outcome of its entity a week before its target day, null if there is none.
 
     Where the run date does not know that yet, because outcomes take longer or the target day is ahead, it is as many
@@ -223,13 +298,18 @@ def seasonal_naive(project: Project, model: Training, rows: pl.DataFrame) -> pl.
     Args:
         project: the model's project.
         model: the model.
-        rows: KEY and LABEL.
+        rows: KEY.
+        earlier: returns the rows of target days, with KEY and LABEL.
     """
     delay = project.feeds[project.outcomes[model.outcome].feed].delay_days
     weeks = ((pl.col(HORIZON).cast(pl.Int64) + delay + SEASON_DAYS - 1) // SEASON_DAYS).clip(1)
-    targets = rows.with_columns(target_day())
-    before = targets.select(TARGET_DAY, "entity_id", naive=LABEL).unique([TARGET_DAY, "entity_id"])
-    wanted = targets.select(pl.col(TARGET_DAY) - pl.duration(days=SEASON_DAYS * weeks), "entity_id")
+    wanted = rows.with_columns(target_day()).select(
+        pl.col(TARGET_DAY) - pl.duration(days=SEASON_DAYS * weeks), "entity_id"
+    )
+    if wanted.is_empty():
+        return pl.Series("naive", dtype=pl.Float64)
+    needed = Interval(start=wanted[TARGET_DAY].min(), end=wanted[TARGET_DAY].max())
+    before = earlier(needed).select(target_day(), "entity_id", naive=LABEL).unique([TARGET_DAY, "entity_id"])
     return wanted.join(before, on=[TARGET_DAY, "entity_id"], how="left", maintain_order="left")["naive"]
 
 
@@ -255,21 +335,6 @@ def require_columns(model: str, needed: Sequence[str], there: Sequence[str], whe
             f"{model} needs {', '.join(absent)}, which {where} do not have; "
             "restore the column in features.py and build these days again, or name another in model.yaml and train"
         )
-
-
-def rows_digest(frame: pl.DataFrame) -> str:
-    """sha256 of names, dtypes and values, in the order given; the same whatever version wrote or read the rows."""
-    digest = hashlib.sha256()
-    for column in frame.get_columns():
-        digest.update(f"{column.name} {column.dtype} {len(column)}\n".encode())
-        digest.update(column.is_null().to_numpy().tobytes())
-        if column.dtype == pl.String:
-            text = column.fill_null("")
-            digest.update(text.str.len_bytes().to_numpy().tobytes())
-            digest.update("".join(text).encode())
-        else:
-            digest.update(column.to_physical().fill_null(0).to_numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _features(model: Training) -> list[pl.Expr]:

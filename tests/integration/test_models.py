@@ -34,7 +34,7 @@ from include.core.project import Project
 from include.core.records import Evaluated, TableRef
 from include.core.settings import Settings
 from include.gate.config import Gate
-from include.io import postgres
+from include.io import postgres, training_sets
 from include.io.registry import EVALUATED, Registry
 from include.io.registry import runs as registry_runs
 from include.io.registry.client import MlflowConnection
@@ -49,7 +49,7 @@ from include.steps.fit import fit
 from include.steps.promote import promote
 from include.steps.score import score
 from include.steps.verdicts import give_verdicts
-from include.training import training_set
+from include.training import labelled_rows, training_set
 from include.training.config import Candidate
 from include.training.problem_types import get_problem_type
 from tests.integration.processes import processes
@@ -449,6 +449,22 @@ def test_candidates_fitted_in_one_process_share_the_training_set(
     monkeypatch.setattr(training_set, "build_training_set", counted)
     train_and_gate(prepared)
     assert len(built) == 1
+
+
+def test_a_training_that_reads_its_rows_in_blocks_is_that_of_all_rows_at_once(
+    prepared: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fit, evaluate and gate read each run date by itself, and reproduce reads all of them together."""
+    with monkeypatch.context() as patch:
+        patch.setattr(labelled_rows, "BLOCK_BYTES", 1)
+        decision = train_and_gate(prepared)
+    assert decision.model_version is not None
+    assert {"single input", "shuffled labels"} <= {
+        check.name for check in decision.checks if check.measured is not None
+    }
+    training_sets._NEWEST.clear()
+    found = reproduce(MODEL, decision.model_version, prepared)
+    assert (found.rows, found.differing, found.largest_difference) == (19 * FERRIES, 0, 0.0)
 
 
 # --- reproduce --------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from include.config.loading import load_model
 from include.core.errors import ActionRequiredError
 from include.core.interval import Interval
 from include.core.yaml_file import read_yaml
+from include.training.labelled_rows import LabelledRows
 from include.training.training_set import TrainingSet
 from tests.own_projects import FOLDER
 from tools.new_model import MODEL_SCHEMA, new_model
@@ -142,7 +143,7 @@ def test_each_problem_type_has_a_template(projects: Path, problem_type: str, mon
     found = TrainingSet(
         day=date(2026, 3, 7),
         as_of=datetime(2026, 3, 7, tzinfo=UTC),
-        rows=rows,
+        labelled=LabelledRows.of(rows),
         fit=Interval(start=date(2026, 3, 1), end=date(2026, 3, 3)),
         validation=Interval.of(date(2026, 3, 4)),
         holdout=Interval(start=date(2026, 3, 5), end=date(2026, 3, 6)),

@@ -50,6 +50,9 @@ SKOPS_FILE, PICKLE_FILE = "model.skops", "model.pkl"  # as MLflow names them
 REFERENCE_FILE = "reference.parquet"
 REFERENCE_ROWS = 64
 REFERENCE_SCORE = "__score"
+SCORED_ROWS = 1 << 16
+"""Rows that are scored at once. Linear algebra treats the last few rows of a block otherwise unless it is a multiple of
+64, and these are the last bits of scores."""
 ADDED_BY_DOWNLOAD = "registered_model_meta"  # MLflow writes this file beside those of a version
 
 SAME_SCORES = {"rtol": 1e-9, "atol": 1e-12}
@@ -117,6 +120,8 @@ class LoadedModel:
     def predict(self, rows: pl.DataFrame) -> np.ndarray:
         """Score rows, on one thread: with more, sums are added in another order and differ in the last bits.
 
+        They are scored `SCORED_ROWS` at a time, so that the estimator holds the copies of these alone.
+
         Args:
             rows: a frame with at least the columns `inputs`.
 
@@ -124,8 +129,11 @@ class LoadedModel:
             Float64, one row for each row: scores, as the problem type says.
         """
         with threadpool_limits(1):
-            features = estimator_inputs(rows, self.numeric, self.categorical)
-            return self.problem.predict(self.estimator, features)
+            scores = [
+                self.problem.predict(self.estimator, estimator_inputs(part, self.numeric, self.categorical))
+                for part in (rows.iter_slices(SCORED_ROWS) if rows.height > SCORED_ROWS else [rows])
+            ]
+        return np.concatenate(scores)
 
     def explain(self, rows: pl.DataFrame, top: int) -> list[str]:
         """Return the strongest contributions to the score of each row, as JSON: see `include/training/reasons.py`."""

@@ -27,7 +27,8 @@ class Linear(Estimator):
         """Return an imputer, a scale and one-hot."""
         # The expected number is an exponential: one of 300 standard deviations would become infinite.
         scale = Rank() if context.problem_type == "count" else Scale()
-        return [(each.kind, each.step(context)) for each in (Impute(), scale, OneHot())]
+        last = OneHot()
+        return [*((each.kind, each.step(context)) for each in (Impute(), scale)), (last.kind, last.last_step(context))]
 
     def predictor(self, context: Context, quantile: float | None) -> Any:
         """Return the estimator."""
@@ -42,4 +43,4 @@ class Linear(Estimator):
         if quantile is not None:
             regression = QuantileRegressor(quantile=quantile, alpha=self.alpha)
             return TransformedTargetRegressor(regression, transformer=StandardScaler())  # fits any unit
-        return Ridge(alpha=self.alpha)
+        return Ridge(alpha=self.alpha, tol=1e-10)  # a sparse matrix is solved step by step

@@ -50,6 +50,11 @@ def on_columns(name: str, transformer: Any, columns: Columns) -> ColumnTransform
     ).set_output(transform="pandas")
 
 
+def into_matrix(name: str, transformer: Any, columns: Columns) -> ColumnTransformer:
+    """Return a transformer of a whole frame into a matrix, which is sparse if what it makes of these columns is."""
+    return ColumnTransformer([(name, transformer, columns)], remainder="passthrough", sparse_threshold=1.0)
+
+
 class Imputer(TransformerMixin, BaseEstimator):
     """Fill missing numbers and labels of a frame, and say which were missing.
 

@@ -41,13 +41,22 @@ class OneHot(Transform):
 
     def transformer(self, context: Context) -> Any:
         """Return scikit-learn's."""
+        return self._encoder(sparse=False)
+
+    def last_step(self, context: Context) -> Any:
+        """Return what makes one sparse matrix of a whole frame, for an estimator that takes one."""
+        from include.training.transforms.fitted import Columns, into_matrix
+
+        return into_matrix(self.kind, self._encoder(sparse=True), Columns([*self.columns], self.wants))
+
+    def _encoder(self, *, sparse: bool) -> Any:
         from sklearn.preprocessing import OneHotEncoder
 
         return OneHotEncoder(
             handle_unknown="infrequent_if_exist",
             min_frequency=self.min_rows,
             max_categories=self.most,
-            sparse_output=False,
+            sparse_output=sparse,
         )
 
 

@@ -20,7 +20,8 @@ from include.core.personal import HashKey
 from include.core.point_in_time import as_of, known_deliveries
 from include.core.project import Project
 from include.gate.checks.slices import Slices
-from include.training import training_set
+from include.training import labelled_rows, training_set
+from include.training.labelled_rows import LabelledRows
 from include.training.training_set import LABEL
 
 DAY = date(2026, 11, 18)  # a Wednesday
@@ -161,22 +162,25 @@ class TestTraining:
         project = load_project("ferries")
         slow = project.feeds["logbook"].model_copy(update={"delay_days": delay})
         project = project.model_copy(update={"feeds": {**project.feeds, "logbook": slow}})
-        found = rows.with_columns(naive=training_set.seasonal_naive(project, load_model("late_ferry"), rows))
+        found = rows.with_columns(
+            naive=training_set.seasonal_naive(project, load_model("late_ferry"), rows, lambda _: rows)
+        )
         assert found["naive"].drop_nulls().len() > 0
         for row in found.drop_nulls("naive").iter_rows(named=True):
             newest = (row["day"] - DAY).days - delay
             known = [n for n in range(newest + 1) if (row[LABEL] - n) % 7 == 0 and n < row[LABEL]]
             assert row["naive"] == max(known)
 
-    def test_digests_without_horizons_do_not_depend_on_the_column(self, rows: pl.DataFrame) -> None:
+    def test_digests_depend_on_horizons_and_those_of_older_releases_count_still(self, rows: pl.DataFrame) -> None:
         plain = rows.filter(pl.col("horizon") == 0)
         day = Interval.of(DAY)
         made = [
-            training_set.TrainingSet(DAY, datetime.now(UTC), each, day, day, day, ())
+            training_set.TrainingSet(DAY, datetime.now(UTC), LabelledRows.of(each), day, day, day, (), horizon_days=2)
             for each in (plain, rows, rows.with_columns(horizon=2 - pl.col("horizon")))
         ]
-        assert made[0].digest == training_set.rows_digest(plain.drop("horizon"))
         assert len({each.digest for each in made}) == 3
+        before = labelled_rows.rows_digest(plain.drop("horizon")), labelled_rows.rows_digest(rows)
+        assert [[each.has_digest(known) for known in before] for each in made[:2]] == [[True, False], [False, True]]
 
 
 def test_rows_made_without_horizons_are_of_horizon_0() -> None:

@@ -94,7 +94,7 @@ def good(**changes: Any) -> Evidence:
         labels=made_up(BINARY, rows=ROWS, seed=1).with_columns(
             origin=pl.Series(rng.choice(["BAT", "PAU"], ROWS)), company=pl.Series(companies)
         ),
-        fitted=made_up(BINARY, rows=ROWS, seed=2),
+        fitted=made_up(BINARY, rows=ROWS, seed=2).__getitem__,
         fitted_truth=(rng.random(ROWS) < rate).astype(float),
         challenger=HoldoutScores("version 2", rate, BINARY.features),
         candidates={"linear": HoldoutScores("linear", np.clip(rate * 0.9 + 0.03, 0, 1), BINARY.features)},

@@ -163,11 +163,12 @@ def test_a_bad_slice_among_fifty_is_refused() -> None:
 def with_input(model: Model, evidence: Evidence, held_out: Any, fitted: Any, name: str | None = None) -> Evidence:
     """Return the evidence with other values in an input of the model, which no score shows."""
     assert evidence.fitted is not None
+    rows = evidence.fitted(np.arange(len(evidence.fitted_truth)))
     column = name or model.numeric[0]
     return replace(
         evidence,
         labels=evidence.labels.with_columns(pl.Series(column, held_out)),
-        fitted=evidence.fitted.with_columns(pl.Series(column, fitted)),
+        fitted=rows.with_columns(pl.Series(column, fitted)).__getitem__,
     )
 
 
@@ -312,7 +313,7 @@ def refitted(estimator: Any) -> tuple[Model, Evidence]:
     if isinstance(estimator, KnowsOutcomes):
         estimator.known = dict(zip(held_out[name], np.where(evidence.truth == 1, 0.6, 0.2), strict=True))
     loaded = LoadedModel(estimator, (name,), (), "binary", 0.5)
-    return model, replace(evidence, refit=refit_of(loaded, fitted, held_out))
+    return model, replace(evidence, refit=refit_of(loaded, fitted.__getitem__, held_out))
 
 
 def test_a_pipeline_that_learns_from_outcomes_knows_nothing_of_shuffled_ones() -> None:
@@ -352,7 +353,7 @@ def test_a_rare_outcome_that_the_sample_misses_is_no_reason_to_refuse() -> None:
     truth = np.zeros(rows)
     truth[rng.choice(rows, 2, replace=False)] = 1
     refit = refit_of(
-        LoadedModel(make_pipeline(LogisticRegression()), ("number",), (), "binary", 0.5), features, features
+        LoadedModel(make_pipeline(LogisticRegression()), ("number",), (), "binary", 0.5), features.__getitem__, features
     )
     _, evidence = sound("binary")
     [verdict] = ShuffledLabels(rows=100).run(replace(evidence, truth=truth, fitted_truth=truth, refit=refit))
@@ -366,8 +367,10 @@ def test_a_refit_learns_from_the_rows_that_the_fit_learned_from() -> None:
     loaded = LoadedModel(make_pipeline(LinearRegression()), ("number",), (), "regression", 0.5)
     every, truth = np.arange(200), np.append(2 * number[:199], -1e6)
     removed = (RemoveOutlierRows(),)
-    assert refit_of(loaded, features, features, removed)(every, truth, every[:199]) == pytest.approx(truth[:199])
-    assert abs(refit_of(loaded, features, features)(every, truth, every[:199]) - truth[:199]).max() > 1
+    assert refit_of(loaded, features.__getitem__, features, removed)(every, truth, every[:199]) == pytest.approx(
+        truth[:199]
+    )
+    assert abs(refit_of(loaded, features.__getitem__, features)(every, truth, every[:199]) - truth[:199]).max() > 1
 
 
 def test_luck_after_one_shuffle_is_not_refused() -> None:

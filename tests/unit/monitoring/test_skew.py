@@ -49,7 +49,7 @@ def test_last_bits_count_only_where_they_can_be_equal() -> None:
 
 def test_what_a_version_was_trained_on_is_valid_json_whatever_its_numbers() -> None:
     trained = pl.DataFrame({"x": [1.0, float("inf"), float("nan"), None], "none": [None, None, None, None]})
-    assert summarise(trained, ["x", "none"], []) == {
+    assert summarise([trained], ["x", "none"], []) == {
         "x": {"low": 1.0, "high": 1.0},
         "none": {"low": None, "high": None},
     }
@@ -58,7 +58,7 @@ def test_what_a_version_was_trained_on_is_valid_json_whatever_its_numbers() -> N
 def test_hashes_of_identifiers_are_neither_stored_as_labels_nor_unseen() -> None:
     one, other = (each * 32 for each in "ab")
     rows = pl.DataFrame({"c": ["Tor", one, f"Tor-{one}"]})
-    summary = summarise(rows, [], ["c"])
+    summary = summarise([rows], [], ["c"])
     assert len(summary["c"]["labels"]) == 1
     assert unlike_training(summary, pl.DataFrame({"c": [one, other, "Tor", "Bat"]})).unseen == {"c": 0.25}
 
@@ -70,7 +70,7 @@ def test_what_training_did_not_have_is_a_share_of_the_rows() -> None:
         "flag": [0.0, 0.0, 0.0],
         "c": ["Tor", "Bat", None],
     })
-    summary = summarise(trained, ["x", "month", "flag"], ["c"])
+    summary = summarise([trained], ["x", "month", "flag"], ["c"])
     assert "Tor" not in str(summary["c"]), "labels are stored as digests"
     rows = pl.DataFrame({
         "x": [5.0, 10.5, 50.0, None],

@@ -16,6 +16,7 @@ from include.core.interval import Interval
 from include.io.registry import LoadedModel
 from include.steps import fit as fit_step
 from include.training.config import Candidate
+from include.training.labelled_rows import LabelledRows
 from include.training.search import Search, Searched, Trial, folds, search
 from include.training.training_set import TrainingSet
 from tests.own_projects import use_own_projects
@@ -200,7 +201,7 @@ def two_days(kind: str) -> TrainingSet:
         label=pl.Series(late.astype(float)),
     )
     fit, compared = Interval.of(day(0)), Interval.of(day(1))
-    return TrainingSet(day(1), datetime(2026, 4, 1, tzinfo=UTC), frame, fit, compared, compared, ())
+    return TrainingSet(day(1), datetime(2026, 4, 1, tzinfo=UTC), LabelledRows.of(frame), fit, compared, compared, ())
 
 
 def searched_and_fitted(kind: str, threads: int, days: TrainingSet) -> tuple[list[tuple[str, float]], bytes]:

@@ -4,6 +4,7 @@ import dataclasses
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
@@ -14,7 +15,7 @@ from include.core.errors import ActionRequiredError, DataError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.records import DataView, DayRecord
-from include.training import training_set
+from include.training import labelled_rows, training_set
 from include.training.problem_types import PROBLEM_TYPES, get_problem_type
 from include.training.training_set import LABEL, TrainingSet
 from tests.deliveries import known as journal_of
@@ -262,8 +263,8 @@ def test_a_ferry_without_a_row_in_the_logbook_is_left_out() -> None:
 
 def test_the_digest_depends_on_content_only() -> None:
     frame = pl.DataFrame({"a": [1.0, None, 3.0], "b": ["x", "yz", None], "d": [DAY, DAY, FIRST]})
-    digest = training_set.rows_digest(frame)
-    assert digest == training_set.rows_digest(pl.concat([frame.head(1), frame.tail(2)], rechunk=False))
+    digest = labelled_rows.rows_digest(frame)
+    assert digest == labelled_rows.rows_digest(pl.concat([frame.head(1), frame.tail(2)], rechunk=False))
     different = [
         frame.with_columns(a=pl.col("a").fill_null(0.0)),
         frame.with_columns(b=pl.col("b").fill_null("")),
@@ -274,12 +275,34 @@ def test_the_digest_depends_on_content_only() -> None:
         frame.head(2),
         frame.with_columns(a=pl.col("a").cast(pl.Int64)),
     ]
-    assert len({training_set.rows_digest(other) for other in different} | {digest}) == len(different) + 1
+    assert len({labelled_rows.rows_digest(other) for other in different} | {digest}) == len(different) + 1
 
 
 def test_a_day_written_later_does_not_change_the_digest() -> None:
     more = pl.concat([features(), features(Interval.of(DAY + timedelta(days=1)))])
     assert take(rows=more).digest == take().digest
+
+
+def test_rows_do_not_depend_on_the_blocks_in_which_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = {"hour": pl.Float64, "company": pl.String}
+    rows = features().with_columns(
+        pl.when(pl.col("entity_id") == "ferry-2").then(None).otherwise(pl.col(name)).cast(kind).alias(name)
+        for name, kind in missing.items()
+    )
+    whole = take(rows=rows)
+    monkeypatch.setattr(labelled_rows, "BLOCK_BYTES", 1)
+    in_days = take(rows=rows)
+    assert (len(whole.labelled.blocks), len(in_days.labelled.blocks)) == (1, 15)
+    assert in_days.digest == whole.digest
+    for of_both in ("rows", "fitted_rows", "validation_rows", "holdout_rows"):
+        assert getattr(in_days, of_both).equals(getattr(whole, of_both))
+    numbers = np.array([0, 3, 4, 17, 35])
+    assert in_days.fitted_at(numbers, ["hour"]).equals(whole.fitted_rows.select("hour")[numbers])
+    expected = training_set.estimator_inputs(whole.fitted_rows, ["hour"], ["company"])
+    for each in (whole, in_days):
+        inputs, labels = each.fit_inputs(["hour"], ["company"])
+        pd.testing.assert_frame_equal(inputs, expected)
+        assert (labels == whole.fitted_rows[LABEL].to_numpy()).all()
 
 
 def test_metrics_of_a_classification_have_the_values_computed_by_hand() -> None:
@@ -361,8 +384,8 @@ def test_the_seasonal_naive_is_the_outcome_of_the_same_entity_a_week_earlier() -
         "entity_id": ["a", "b", "a", "a", "b"],
         LABEL: [1.0, 2.0, 3.0, 4.0, 5.0],
     })
-    assert training_set.seasonal_naive(PROJECT, MODEL, rows).to_list() == [None, None, 1.0, 3.0, None]
+    assert training_set.seasonal_naive(PROJECT, MODEL, rows, lambda _: rows).to_list() == [None, None, 1.0, 3.0, None]
     slow = PROJECT.feeds["logbook"].model_copy(update={"delay_days": 8})
     project = PROJECT.model_copy(update={"feeds": {**PROJECT.feeds, "logbook": slow}})
-    naive = training_set.seasonal_naive(project, MODEL, rows)
+    naive = training_set.seasonal_naive(project, MODEL, rows, lambda _: rows)
     assert naive.to_list() == [None, None, None, 1.0, 2.0], "an outcome must be known before the run date"

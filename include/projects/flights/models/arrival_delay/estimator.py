@@ -55,6 +55,7 @@ def linear(numeric: list[str], categorical: list[str], seed: int, *, alpha: floa
         ("impute", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)),
         ("scale", StandardScaler()),
     ])
+    # Not sparse, unlike elsewhere: descent adapts the intercept of a sparse matrix more slowly and ends higher.
     labels = OneHotEncoder(min_frequency=MIN_LABEL_ROWS, handle_unknown="infrequent_if_exist", sparse_output=False)
     return Pipeline([
         ("prepare", ColumnTransformer([("numbers", numbers, numeric), ("labels", labels, categorical)])),

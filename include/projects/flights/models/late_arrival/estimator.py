@@ -66,9 +66,10 @@ def linear(
         ("impute", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)),
         ("scale", StandardScaler()),
     ])
-    labels = OneHotEncoder(min_frequency=min_label_rows, handle_unknown="infrequent_if_exist", sparse_output=False)
+    labels = OneHotEncoder(min_frequency=min_label_rows, handle_unknown="infrequent_if_exist")
+    columns = [("numbers", numbers, numeric), ("labels", labels, categorical)]
     return Pipeline([
-        ("prepare", ColumnTransformer([("numbers", numbers, numeric), ("labels", labels, categorical)])),
+        ("prepare", ColumnTransformer(columns, sparse_threshold=1.0)),  # labels one-hot are mostly zeros
         ("vary", VarianceThreshold()),  # an hour or a month may be all there is
         ("select", SelectPercentile(f_classif, percentile=keep_percent)),
         ("classify", LogisticRegression(C=C, max_iter=1000, random_state=seed)),

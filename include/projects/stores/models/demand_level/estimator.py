@@ -51,9 +51,10 @@ def linear(numeric: list[str], categorical: list[str], seed: int, *, C: float = 
         ("impute", SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)),
         ("rank", QuantileTransformer(n_quantiles=100, random_state=seed)),
     ])
-    labels = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    labels = OneHotEncoder(handle_unknown="ignore")
+    columns = [("numbers", numbers, numeric), ("labels", labels, categorical)]
     return Pipeline([
-        ("prepare", ColumnTransformer([("numbers", numbers, numeric), ("labels", labels, categorical)])),
+        ("prepare", ColumnTransformer(columns, sparse_threshold=1.0)),  # labels one-hot are mostly zeros
         ("vary", VarianceThreshold()),  # a month may be all there is
         ("classify", LogisticRegression(C=C, max_iter=1000, random_state=seed)),
     ])
