@@ -77,6 +77,8 @@ def _misfits(model: Model, project: Project) -> Iterator[str]:
     if model.horizon_days > project.entity.horizon_days:
         most = project.entity.horizon_days
         yield f"horizon_days: is {model.horizon_days}, and entity.horizon_days of project.yaml is {most}"
+    if model.run_on.get("fit") == "spark":
+        yield "run_on.fit: a fit does not run on Spark, since one estimator gets all rows; write worker or databricks"
     if "databricks" in model.run_on.values() and project.databricks is None:
         yield "run_on: a step runs on databricks, and project.yaml has no section `databricks`"
     if model.train_schedule is not None:

@@ -54,8 +54,9 @@ class Model(Training):
     )
     run_on: dict[Literal["fit", "score"], RunOn] = Field(
         default_factory=dict,
-        description="where a step runs: on the worker by default",
-        examples=[{"fit": "databricks"}],
+        description="where a step runs: on the worker by default; on Spark (score only), or on Databricks "
+        "(docs/where-steps-run.md)",
+        examples=[{"fit": "databricks", "score": "spark"}],
     )
     train_schedule: str | None = Field(
         default=None,

@@ -84,7 +84,8 @@ class Retention(Config):
     )
 
 
-RunOn = Literal["worker", "databricks"]
+RunOn = Literal["worker", "spark", "databricks"]
+"""Where a step runs: in the worker's process, on the worker's Spark, or on Databricks."""
 
 EXTRACTED = "sql"
 """How the keys of deliveries begin that are extracted from a database; the others are paths below the landing."""
@@ -147,7 +148,7 @@ class Project(Config):
     )
     run_on: dict[Literal["build_features"], RunOn] = Field(
         default_factory=dict,
-        description="where a step runs: on the worker by default",
+        description="where a step runs: on the worker by default; on Spark, or on Databricks (docs/where-steps-run.md)",
         examples=[{"build_features": "databricks"}],
     )
     databricks: Databricks | None = Field(

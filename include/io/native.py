@@ -28,13 +28,15 @@ CAME_FIRST = ("DELTA_CONCURRENT_", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHA
 OUTSIDE = "DELTA_REPLACE_WHERE_MISMATCH"
 
 
-def read(spark: SparkSession, tables: Tables, table: str, interval: Interval) -> tuple[DataFrame, int]:
-    """Return the current rows of the interval's days, and the table's version.
+def read(
+    spark: SparkSession, tables: Tables, table: str, interval: Interval, version: int | None = None
+) -> tuple[DataFrame, int]:
+    """Return the rows of the interval's days at a version of the table, by default the newest, and that version.
 
     Raises:
         DataError: the table does not exist.
     """
-    version = tables.version(table)
+    version = tables.version(table) if version is None else version
     reader = spark.read.format("delta").option("versionAsOf", version)
     name = _name(spark, tables, table)
     rows = reader.table(name) if name else reader.load(tables.uri(table))

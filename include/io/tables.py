@@ -219,6 +219,9 @@ class Tables:
         blocks: Callable[[], Iterator[pl.DataFrame]],
         columns: Mapping[str, pl.DataType],
         scope: Scope,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        may_grow: bool = False,
     ) -> TableRef:
         """Replace the rows in `scope`, in one commit, by those of blocks, of which few are in memory at a time.
 
@@ -229,6 +232,8 @@ class Tables:
             blocks: makes the blocks, again if another writer committed first.
             columns: of each block, and of the table.
             scope: the part to replace.
+            metadata: the metadata of the commit.
+            may_grow: whether a new column is allowed; it is null in rows written before.
 
         Raises:
             DataError: columns or types differ from the table's, or rows are outside of the scope.
@@ -237,7 +242,7 @@ class Tables:
 
         def write(current: DeltaTable | None, count: int) -> tuple[int, int]:
             current = current or self.open_or_create(table, Schema.from_arrow(schema), ["day"])
-            return self._stream(table, current, count, blocks(), schema, scope)
+            return self._stream(table, current, count, blocks(), schema, scope, metadata, may_grow=may_grow)
 
         return self.commit(table, scope.interval, write)
 
@@ -286,9 +291,12 @@ class Tables:
         blocks: Iterator[pl.DataFrame],
         schema: pa.Schema,
         scope: Scope,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        may_grow: bool = False,
     ) -> tuple[int, int]:
         """Write blocks in one commit, in place of the rows in `scope`; return version and number of rows."""
-        _refuse_drift(self.uri(table), current.schema(), Schema.from_arrow(schema), may_grow=False)
+        grows = _refuse_drift(self.uri(table), current.schema(), Schema.from_arrow(schema), may_grow=may_grow)
         rows = 0
         wrong: BaseException | None = None
 
@@ -309,7 +317,8 @@ class Tables:
                 pa.RecordBatchReader.from_batches(schema, batches()),
                 mode="overwrite",
                 predicate=scope.sql(),
-                commit_properties=self._properties(table, count, None),
+                schema_mode="merge" if grows else None,
+                commit_properties=self._properties(table, count, metadata),
             )
         except Exception:
             if wrong is not None:  # delta-rs would make text of it, which may have a value of a row

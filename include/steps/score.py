@@ -1,26 +1,23 @@
 """score: score every entity of each day with the model version that is champion of that day."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 
-import numpy as np
-import polars as pl
-
 from include.config.loading import load_project
 from include.config.model import Model
-from include.core import schemas
 from include.core.errors import DataError
-from include.core.feeds import HORIZON
-from include.core.horizons import KEY, with_horizon
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.names import features_table, scores_table
 from include.core.project import Project
 from include.core.records import DataView, Scored, ScoredDay, TableRef
 from include.core.settings import Settings
 from include.io import postgres
-from include.io.registry import LoadedModel, Registry
+from include.io.executors import RUN_ON_DATABRICKS
+from include.io.registry import Registry, Scorer
 from include.io.tables import Scope, Tables
+from include.steps.score_places import FeatureCount, ScorePart, place_of_scores
 from include.training import training_set
 
 log = logging.getLogger(__name__)
@@ -71,45 +68,42 @@ def score(
     found = [registry.get_version(model.name, number) for number in sorted(set(wanted.values()))]
     if digests is None:
         digests = read_digests(settings, model, set(wanted.values()))
-    loaded = {each.version: registry.load(each, digests[each.version], model) for each in found}
+    top = model.explanations.top if model.explanations else None
+    scorers = {
+        each.version: Scorer(model.name, each.version, registry.verified(each, digests[each.version], model), top)
+        for each in found
+    }
     if features is None:
         features = postgres.days.read_features(settings, project.name, interval, data_view)
     _require_prepared(project, model, wanted, features, data_view)
-    at = {version: tables.scan(features_table(project.name), version) for version in _versions(features, wanted)}
+    names = {
+        number: tables.scan(features_table(project.name), number).collect_schema().names()
+        for number in {features[day].version for day in wanted}
+    }
     for number, version in sorted({(features[day].version, version) for day, version in wanted.items()}):
-        columns, where = at[number].collect_schema().names(), f"the features of {project.name} (version {number})"
-        training_set.require_columns(f"{model.name}, version {version},", loaded[version].inputs, columns, where)
+        needs, where = f"{model.name}, version {version},", f"the features of {project.name} (version {number})"
+        training_set.require_columns(needs, scorers[version].loaded.inputs, names[number], where)
 
     days: list[ScoredDay] = []
     table: TableRef | None = None
-    for days_in_a_row, version in _blocks(wanted):
-        counted = {day: features[day].rows for day in days_in_a_row.days}
-        rows = _read(project, loaded[version], at, {day: features[day] for day in days_in_a_row.days}, data_view)
-        _require_rows(project, rows, counted)
-        horizon_days = loaded[version].horizon_days
-        rows = rows.filter(pl.col(HORIZON) <= horizon_days)
-        counted = dict.fromkeys(counted, 0) | dict(rows.group_by("day").len().iter_rows())
-        top = model.explanations.top if model.explanations else None
-        scores = score_days(loaded[version], version, rows, top)
-        _require_finite(model, version, scores)
-        table = tables.replace(
-            scores_table(model.name, data_view),
-            scores.select(schemas.SCORES.keys()).cast(schemas.SCORES),  # type: ignore[arg-type]
-            Scope(days_in_a_row, {"model_version": [version]}),
-            sort_by=["day", "model_version", HORIZON, "entity_id"],
-            metadata={
-                "model_version": version,
-                "features_version": " ".join(map(str, _versions(features, days_in_a_row.days))),
-            },
-            may_grow=True,  # a new version of the product can have more columns
-        )
-        _reconcile(model, version, tables, table, counted)
-        days += [
-            ScoredDay(day=day, model_version=version, rows=count, horizon_days=horizon_days)
-            for day, count in counted.items()
-        ]
+    on_spark = RUN_ON_DATABRICKS in os.environ or model.run_on.get("score") == "spark"
+    with place_of_scores(tables, on_spark=on_spark) as place:
+        for days_in_a_row, version in _blocks(wanted):
+            of_days = {day: features[day] for day in days_in_a_row.days}
+            part = ScorePart(project.name, scores_table(model.name, data_view), of_days, data_view, scorers[version])
+            counts = place.count(part)
+            _require_rows(project, counts, of_days)
+            table = place.write(part)
+            counted = {day: counts[day].scored if day in counts else 0 for day in of_days}
+            _reconcile(model, version, tables, table, counted)
+            horizon_days = scorers[version].loaded.horizon_days
+            days += [
+                ScoredDay(day=day, model_version=version, rows=count, horizon_days=horizon_days)
+                for day, count in counted.items()
+            ]
     total = sum(day.rows for day in days)
-    log.info("%s: %d rows of %d days scored with version %s", model.name, total, len(days), ", ".join(map(str, loaded)))
+    by = ", ".join(map(str, scorers))
+    log.info("%s: %d rows of %d days scored with version %s", model.name, total, len(days), by)
     if unscored:
         log.info(
             "%s: %d days have no champion and are not scored, the first is %s", model.name, len(unscored), unscored[0]
@@ -143,10 +137,6 @@ def _blocks(versions: Mapping[date, int]) -> Iterator[tuple[Interval, int]]:
     yield Interval(start=start, end=last), versions[start]
 
 
-def _versions(features: Mapping[date, TableRef], days: Iterable[date]) -> list[int]:
-    return sorted({features[day].version for day in days})
-
-
 def _require_prepared(
     project: Project, model: Model, days: Iterable[date], features: Mapping[date, TableRef], data_view: DataView
 ) -> None:
@@ -160,84 +150,22 @@ def _require_prepared(
         raise DataError.of_days(absent)
 
 
-def _read(
-    project: Project,
-    loaded: LoadedModel,
-    at: Mapping[int, pl.LazyFrame],
-    features: Mapping[date, TableRef],
-    data_view: DataView,
-) -> pl.DataFrame:
-    """Return the KEY, `as_of`, `features_version` and the inputs of a model for each day, sorted by KEY.
-
-    Raises:
-        DataError: files of the features are gone.
-    """
-    columns = dict.fromkeys([*KEY, "as_of", *loaded.inputs])
-    parts = []
-    for number in _versions(features, features):
-        days = [day for day, each in features.items() if each.version == number]
-        within = pl.col("day").is_in(days) & (pl.col("data_view") == data_view)
-        rows = with_horizon(at[number].filter(within))
-        parts.append(rows.select(*columns, features_version=pl.lit(number, pl.Int64)))
-    try:
-        return pl.concat(parts).sort(KEY).collect()
-    except FileNotFoundError as error:
-        days_lost = f"{min(features)} to {max(features)}"
-        raise DataError(
-            f"files of the features of {project.name} for {days_lost} are gone: {error}; build the features again"
-        ) from error
-
-
-def _require_rows(project: Project, rows: pl.DataFrame, counted: Mapping[date, int]) -> None:
+def _require_rows(project: Project, counts: Mapping[date, FeatureCount], features: Mapping[date, TableRef]) -> None:
     """Refuse features that are not those of the prepared days, or that have an entity twice."""
-    if doubled := rows.height - rows.select(KEY).n_unique():
+    if doubled := sum(of_day.rows - of_day.keys for of_day in counts.values()):
         raise DataError(
             f"{project.name}: {doubled} rows of features have the day, horizon and entity of another row (twice), "
-            f"from {min(counted)} to {max(counted)}"
+            f"from {min(features)} to {max(features)}"
         )
-    found = dict(rows.group_by("day").len().iter_rows())
+    found = {day: counts[day].rows if day in counts else 0 for day in features}
     wrong = {
-        day: f"{project.name}: {features_table(project.name)} has {found.get(day, 0)} rows of {day}, and the prepared "
-        f"day has {count}; run build_features of the day again"
-        for day, count in counted.items()
-        if found.get(day, 0) != count
+        day: f"{project.name}: {features_table(project.name)} has {found[day]} rows of {day}, and the prepared day has "
+        f"{of_day.rows}; run build_features of the day again"
+        for day, of_day in features.items()
+        if found[day] != of_day.rows
     }
     if wrong:
         raise DataError.of_days(wrong)
-
-
-def score_days(loaded: LoadedModel, version: int, rows: pl.DataFrame, top: int | None = None) -> pl.DataFrame:
-    """Return the rows with model_version and the columns of predictions; `top`: with so many reasons.
-
-    Each day is scored by itself, because linear algebra on more rows at once differs in the last bits, and a day must
-    get the same scores in a range as alone.
-    """
-    kept, parts = rows.select(*KEY, "as_of", "features_version"), []
-    for day, of_day in zip(
-        kept.partition_by("day", maintain_order=True), rows.partition_by("day", maintain_order=True), strict=True
-    ):
-        scores = loaded.predict(of_day)
-        columns = loaded.problem.published(scores, loaded.decision_threshold)
-        if top is not None:
-            columns[schemas.REASONS] = loaded.explain(of_day, top)
-        finite = np.isfinite(scores).reshape(day.height, -1).all(axis=1)
-        parts.append(
-            day.with_columns(
-                *(pl.Series(name, values, schemas.STORED_PREDICTION[name]) for name, values in columns.items())
-            ).with_columns(pl.when(pl.Series(finite)).then("score").otherwise(None).alias("score"))
-        )
-    empty = schemas.with_prediction_columns(kept.clear().lazy()).collect()
-    scored = pl.concat([empty, *parts], how="diagonal")
-    return scored.with_columns(model_version=pl.lit(version, pl.Int64))
-
-
-def _require_finite(model: Model, version: int, scores: pl.DataFrame) -> None:
-    wrong = scores.filter(~pl.col("score").is_finite() | pl.col("score").is_null())
-    if not wrong.is_empty():
-        raise DataError(
-            f"{model.name}: version {version} gives {wrong.height} of {scores.height} rows a score that is NaN or "
-            f"infinite, first on {wrong['day'][0]}; nothing was written for these days"
-        )
 
 
 def _reconcile(model: Model, version: int, tables: Tables, table: TableRef, counted: Mapping[date, int]) -> None:

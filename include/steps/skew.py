@@ -30,7 +30,7 @@ from include.features.feeds import small_frame
 from include.io import postgres, spark
 from include.io.journal import read_journal
 from include.io.postgres.skew import PublishedBatch
-from include.io.registry import LoadedModel, Registry
+from include.io.registry import LoadedModel, Registry, score_rows
 from include.io.tables import Tables
 from include.monitoring.skew import (
     LOOK_BACK_DAYS,
@@ -43,7 +43,7 @@ from include.monitoring.skew import (
 from include.steps.build_features import features_frame
 from include.steps.clean_again import clean_again
 from include.steps.monitor import alerts_about, open_watch
-from include.steps.score import read_digests, score_days
+from include.steps.score import read_digests
 from include.steps.training_summary import summary_of_version
 from include.training import training_set
 
@@ -113,7 +113,7 @@ class _Recomputing:
         found = postgres.days.read_prepared_days(settings, project.name, days)
         self.prepared = {each.day: each for each in found}
         self.pulled = postgres.hash_keys.was_pulled(settings, project.name)
-        self.exact = project.run_on.get("build_features", "worker") == "worker" and not spark.on_databricks()
+        self.exact = project.run_on.get("build_features") != "databricks" and not spark.on_databricks()
 
     def checks(self, published: Sequence[_Published]) -> dict[str, list[SkewCheck]]:
         """Check batches of any models; return the checks by model. Rows that several models score are built once."""
@@ -201,10 +201,11 @@ class _Recomputing:
         loaded = self._load(model, batch.model_version)
         training_set.require_columns(model.name, loaded.inputs, again.columns, "the features that were built again")
         of_score = again.with_columns(as_of=pl.lit(batch.as_of), features_version=pl.lit(0, pl.Int64))
-        scored = score_days(loaded, batch.model_version, of_score)
+        scored = score_rows(loaded, batch.model_version, of_score)
         columns = [name for name in stored.columns if name not in (*KEY, "as_of", "data_view")]
         missing, features = difference(stored, again, KEY, columns, exact=self.exact)
-        # Linear algebra on fewer rows at once differs in the last bits, so only a whole day is equal to the bit.
+        # Batches of earlier versions of the product were scored a day at a time, so a part of one may differ in the
+        # last bits.
         exact = self.exact and published.sample.height == batch.rows
         sample = published.keys.hstack(published.sample.drop(HORIZON, "entity_id"))
         _, scores = difference(sample, scored, KEY, COMPARED, exact=exact)

@@ -3,14 +3,20 @@
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import sqlalchemy as sa
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from polars.testing import assert_frame_equal
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from dags import databricks as dags_databricks
 from dags.databricks import StepOperator
@@ -22,14 +28,17 @@ from include.core.journal import Entry
 from include.core.names import wheel_requirements
 from include.core.project import Databricks as Place
 from include.core.project import Project
-from include.core.records import Featured
+from include.core.records import Featured, Scored
 from include.core.settings import Settings
 from include.io import postgres
+from include.io.registry import Fit, Registry, reference_rows
 from include.io.tables import Tables
 from include.operations.simulate import simulate
 from include.steps.build_features import build_features
 from include.steps.land import land
+from include.steps.score import score
 from include.steps.validate import validate
+from include.training.training_set import estimator_inputs
 from tests.databricks.conftest import Databricks
 from tests.databricks.test_submit_once import Task
 from tools import wheel as tools_wheel
@@ -115,6 +124,40 @@ def upload(commit: str, databricks: Databricks, out: Path, *, exchanged: bool = 
         databricks.upload(file, f"{VOLUME}/{file.name}")
 
 
+def use_mlflow_of(here: Settings, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let steps of models in the workspace use the MLflow of these settings."""
+    assert project.databricks is not None
+    mlflow = {"mlflow_tracking_uri": here.mlflow_tracking_uri.get_secret_value()}
+    place = project.databricks.model_copy(
+        update={"settings": {**mlflow, "mlflow_registry_uri": mlflow["mlflow_tracking_uri"]}}
+    )
+    monkeypatch.setattr(dags_databricks, "load_project", lambda _: project.model_copy(update={"databricks": place}))
+
+
+def fitted(model: Model, features: pl.DataFrame) -> Fit:
+    """Return a linear fit on features, with outcomes that follow from one of them."""
+    rows = features.drop_nulls(model.numeric[0])
+    scaled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
+    columns = ColumnTransformer([
+        ("numbers", scaled, [*model.numeric]),
+        ("labels", OneHotEncoder(handle_unknown="ignore"), [*model.categorical]),
+    ])
+    estimator = make_pipeline(columns, LogisticRegression())
+    outcome = (rows[model.numeric[0]] > rows[model.numeric[0]].median()).to_numpy()
+    estimator.fit(estimator_inputs(rows, model.numeric, model.categorical), outcome)
+    return Fit(
+        model=model,
+        candidate=model.candidates[0],
+        digest="of a test",
+        estimator=estimator,
+        tags={"project": model.project, "model": model.name, "day": RUN_DATES.end, "seed": 7},
+        metrics={"log_loss": 0.5},
+        inputs=[],
+        reference=reference_rows(rows, model.features, 7),
+        started_at=datetime.now(UTC),
+    )
+
+
 def test_features_are_the_same_to_the_bit(
     project: Project, here: Settings, commit: str, databricks: Databricks, tmp_path: Path
 ) -> None:
@@ -136,6 +179,40 @@ def test_features_are_the_same_to_the_bit(
     [task] = run["spec"]["tasks"]
     assert task["libraries"] == [{"requirements": f"{VOLUME}/{wheel_requirements(commit)}"}]
     assert task["new_cluster"]["custom_tags"] == {"project": "flights", "commit": commit}
+
+
+def test_scores_are_the_same_to_the_bit(
+    project: Project,
+    here: Settings,
+    commit: str,
+    databricks: Databricks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upload(commit, databricks, tmp_path / "dist")
+    use_mlflow_of(here, project, monkeypatch)
+    model, built, registry = load_model("late_arrival"), build_features(project, RUN_DATES, here), Registry(here)
+    fit = registry.log_fit(fitted(model, Tables(here).scan("features_flights").collect()))
+    number = registry.register(model, fit, {}).version
+    given: dict[str, Any] = {
+        "versions": dict.fromkeys(RUN_DATES.days, number),
+        "features": {day.day: built.table.model_copy(update={"rows": day.rows}) for day in built.prepared_days},
+        "digests": {number: fit.model_digest},
+    }
+    record = Scored.model_validate(Step(model, "score", **given).attempt())
+    assert databricks.results == ["SUCCESS"]
+    there = Tables(here).scan("scores_late_arrival", record.table_version).sort("day", "entity_id").collect()
+
+    again = score(model, RUN_DATES, here, **given)
+    assert again.table_version is not None and again.table_version > (record.table_version or 0)
+    assert_frame_equal(
+        there,
+        Tables(here).scan("scores_late_arrival", again.table_version).sort("day", "entity_id").collect(),
+        check_exact=True,
+    )
+    assert record.days == again.days
+    assert there.height == built.rows > 3000
+    assert there["score"].n_unique() > 1000
 
 
 def test_a_wheel_that_was_exchanged_is_not_run(
@@ -186,12 +263,7 @@ def test_a_step_that_comes_too_early_is_skipped_and_runs_when_it_is_cleared(
 ) -> None:
     upload(commit, databricks, tmp_path / "dist")
     build_features(project, RUN_DATES, here)
-    assert project.databricks is not None
-    mlflow = {"mlflow_tracking_uri": here.mlflow_tracking_uri.get_secret_value()}
-    place = project.databricks.model_copy(
-        update={"settings": {**mlflow, "mlflow_registry_uri": mlflow["mlflow_tracking_uri"]}}
-    )
-    monkeypatch.setattr(dags_databricks, "load_project", lambda _: project.model_copy(update={"databricks": place}))
+    use_mlflow_of(here, project, monkeypatch)
     fit = Step(load_model("late_arrival"), "fit", Interval.of(RUN_DATES.end), candidate="linear")
     for attempt in (1, 2):
         with pytest.raises(AirflowSkipException, match="labelled days"):

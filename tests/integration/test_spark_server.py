@@ -5,21 +5,17 @@ If the server is not running or dies, a step fails soon instead of waiting for e
 Each step runs in its own process, as a task does, because a process has one kind of session.
 """
 
-import json
-import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
 import polars as pl
 import psutil
 import pytest
-from pydantic import SecretStr
 
 from include.config.loading import load_project
 from include.core.interval import Interval
@@ -32,13 +28,12 @@ from include.steps.validate import validate
 from tests.conftest import Install
 from tests.integration.stranger import ask_for_an_answer, listening
 from tests.s3 import on_s3
-from tests.servers import serving
-from tools.spark_server import SPARK_SETTINGS, TOKEN_FILE, spark_server, with_token
+from tests.spark_connect import TOKEN, begun, given_as_text, run
+from tools.spark_server import TOKEN_FILE
 from tools.stack import ROOT
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
-TOKEN = "the-token-of-the-test"
 RUN_DATES = Interval(start=date(2013, 1, 1), end=date(2013, 1, 6))
 BUILD = """
 import sys
@@ -111,14 +106,6 @@ def token_file(tmp_path: Path) -> Path:
     return file
 
 
-@contextmanager
-def begun(folder: Path) -> Iterator[tuple[str, psutil.Popen]]:
-    """Yield address and process of a Spark Connect server that asks for the token."""
-    environment = os.environ | SPARK_SETTINGS | with_token(TOKEN) | {"SPARK_LOCAL_DIRS": str(folder)}
-    with serving(spark_server, env=environment, cwd=folder) as (port, process):
-        yield f"sc://127.0.0.1:{port}", process
-
-
 @pytest.fixture(scope="module")
 def only_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, psutil.Popen]]:
     """Yield address and process of the server of all tests except the one that kills it."""
@@ -133,28 +120,6 @@ def server(
     """Return address and process of the server. The steps of the test know where its token is."""
     monkeypatch.setenv(TOKEN_FILE, str(token_file))
     return only_server
-
-
-def run(code: str, remote: str | None, given: str = "") -> "subprocess.Popen[str]":
-    environment = {name: value for name, value in os.environ.items() if name != "SPARK_REMOTE"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=environment | ({"SPARK_REMOTE": remote} if remote else {}),
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    process.stdin.write(given)
-    process.stdin.close()
-    process.stdin = None
-    return process
-
-
-def given_as_text(settings: Settings) -> str:
-    return json.dumps(settings.model_dump(), default=SecretStr.get_secret_value)
 
 
 def features(own: Settings, remote: str | None) -> pl.DataFrame:

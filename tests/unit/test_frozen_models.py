@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from include.config.loading import load_model
+from include.io.registry import score_rows
 from include.io.registry.models import LoggedModel, ModelFiles, load_files
-from include.steps.score import score_days
 from tests.differential import frozen
 from tools.stack import ROOT
 
@@ -27,7 +27,7 @@ def test_a_frozen_model_scores_frozen_features_as_it_did(packed: Path) -> None:
     before = was.scores.filter(model=model.name)
     rows = was.features.join(before, on=frozen.KEY)
     assert len(rows) == len(before)
-    scored = score_days(loaded, 1, rows.with_columns(as_of=None, features_version=0).sort("day", *frozen.KEY))
+    scored = score_rows(loaded, 1, rows.with_columns(as_of=None, features_version=0).sort("day", *frozen.KEY))
     both = before.join(scored, on=frozen.KEY, suffix="_now")
     assert len(both) == len(before) > 0
     largest = both.select((pl.col("score") - pl.col("score_now")).abs().max()).item()

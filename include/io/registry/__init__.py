@@ -11,6 +11,7 @@ autolog).
 - `searches`: the trials of searches, below runs of their own.
 - `versions`: the versions of registered models, their aliases and gate decisions.
 - `models`: the files of fits and versions: written, compared with the digest of the fit, loaded, ready to predict.
+- `scorer`: the kernel of `score`, which runs in the worker or on executors of Spark.
 - `adopted`: models that were fitted elsewhere, which are read, and loaded with great care. `unpickle` is a process of
   its own for those that are pickles.
 
@@ -42,8 +43,16 @@ from include.io.registry import adopted, models, runs, searches, versions
 from include.io.registry.adopted import ForeignModel
 from include.io.registry.client import MlflowConnection
 from include.io.registry.datasets import DeltaPart, FitInput
-from include.io.registry.models import SAME_SCORES, LoadedModel, LoggedModel, ModelFiles, reference_rows
+from include.io.registry.models import (
+    SAME_SCORES,
+    LoadedModel,
+    LoggedModel,
+    ModelFiles,
+    VerifiedModel,
+    reference_rows,
+)
 from include.io.registry.runs import SEARCH_BEST, Fit, FitRun
+from include.io.registry.scorer import Scorer, score_rows
 from include.io.registry.searches import SearchRun
 from include.io.registry.versions import CHAMPION, EVALUATED, Version
 from include.training.search import Searched, Trial
@@ -61,9 +70,12 @@ __all__ = [
     "LoadedModel",
     "ModelFiles",
     "Registry",
+    "Scorer",
     "SearchRun",
+    "VerifiedModel",
     "Version",
     "reference_rows",
+    "score_rows",
 ]
 
 
@@ -123,6 +135,10 @@ class Registry:
             model: its `model.yaml`, which says how the model is saved.
         """
         return models.open_verified(self.connection, self._logged(source, model), digest, model.readable)
+
+    def verified(self, version: Version, digest: str, model: Model) -> VerifiedModel:
+        """Return the files of a version, for another process to load; arguments and errors are those of `load`."""
+        return models.verified(self.connection, self._logged(version, model), digest, model.readable)
 
     def files(self, version: Version, digest: str) -> ModelFiles:
         """Return digest and size of the files of a version; refuse others than those of the digest, as `load` does."""

@@ -50,9 +50,8 @@ SKOPS_FILE, PICKLE_FILE = "model.skops", "model.pkl"  # as MLflow names them
 REFERENCE_FILE = "reference.parquet"
 REFERENCE_ROWS = 64
 REFERENCE_SCORE = "__score"
-SCORED_ROWS = 1 << 16
-"""Rows that are scored at once. Linear algebra treats the last few rows of a block otherwise unless it is a multiple of
-64, and these are the last bits of scores."""
+CALL_ROWS = 4096
+"""Rows that an estimator gets at once. More cost small batches time, and fewer cost large ones time."""
 ADDED_BY_DOWNLOAD = "registered_model_meta"  # MLflow writes this file beside those of a version
 
 SAME_SCORES = {"rtol": 1e-9, "atol": 1e-12}
@@ -118,9 +117,10 @@ class LoadedModel:
         return (*self.numeric, *self.categorical)
 
     def predict(self, rows: pl.DataFrame) -> np.ndarray:
-        """Score rows, on one thread: with more, sums are added in another order and differ in the last bits.
+        """Score rows. The score of a row does not depend on the other rows, nor on how rows are cut, to the bit.
 
-        They are scored `SCORED_ROWS` at a time, so that the estimator holds the copies of these alone.
+        Linear algebra adds in another order for another number of threads or rows. So estimators run on one thread, and
+        always get `CALL_ROWS` rows: the last one is repeated where fewer are left.
 
         Args:
             rows: a frame with at least the columns `inputs`.
@@ -129,11 +129,13 @@ class LoadedModel:
             Float64, one row for each row: scores, as the problem type says.
         """
         with threadpool_limits(1):
-            scores = [
-                self.problem.predict(self.estimator, estimator_inputs(part, self.numeric, self.categorical))
-                for part in (rows.iter_slices(SCORED_ROWS) if rows.height > SCORED_ROWS else [rows])
-            ]
-        return np.concatenate(scores)
+            starts = range(0, max(rows.height, 1), CALL_ROWS)
+            return np.concatenate([self._predict_once(rows.slice(start, CALL_ROWS)) for start in starts])
+
+    def _predict_once(self, rows: pl.DataFrame) -> np.ndarray:
+        repeated = rows[np.minimum(np.arange(CALL_ROWS), rows.height - 1)] if rows.height else rows
+        features = estimator_inputs(repeated, self.numeric, self.categorical)
+        return self.problem.predict(self.estimator, features)[: rows.height]
 
     def explain(self, rows: pl.DataFrame, top: int) -> list[str]:
         """Return the strongest contributions to the score of each row, as JSON: see `include/training/reasons.py`."""
@@ -194,6 +196,19 @@ class LoggedModel:
         """Return the model that a fit logged."""
         instead = f"fit it again: mlflow runs delete --run-id {run_id}, then run fit"
         return cls(f"models:/{model_id}", f"the fit of {model} in run {run_id}", instead)
+
+
+@dataclass(frozen=True)
+class VerifiedModel:
+    """The files of a model, which were compared with the digest of its fit; another process can load them too."""
+
+    files: ModelFiles
+    logged: LoggedModel
+    serialization: Serialization
+
+    def load(self) -> "LoadedModel":
+        """Load them, as `load_files` does."""
+        return load_files(self.files, self.logged, self.serialization)
 
 
 def reference_rows(rows: pl.DataFrame, inputs: tuple[str, ...], seed: int) -> pl.DataFrame:
@@ -278,9 +293,14 @@ def open_verified(
         ActionRequiredError: there are no such files, they are others, or model.yaml does not allow to load them.
         DataError: the libraries here score the reference rows otherwise than those of the fit.
     """
-    with downloaded(connection, logged) as path:
-        files = _verified(path, logged, digest)
-    return load_files(files, logged, serialization)
+    return verified(connection, logged, digest, serialization).load()
+
+
+def verified(
+    connection: MlflowConnection, logged: LoggedModel, digest: str, serialization: Serialization
+) -> VerifiedModel:
+    """Return the files of a model, if they are those of the digest; see `open_verified`."""
+    return VerifiedModel(verified_files(connection, logged, digest), logged, serialization)
 
 
 def verified_files(connection: MlflowConnection, logged: LoggedModel, digest: str) -> ModelFiles:

@@ -1,8 +1,8 @@
 """score on small tables, with models that need no MLflow: counts agree, and invalid scores are never written."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from include.core.interval import Interval
 from include.core.records import DataView, Scored, ScoredDay, StepResult, TableRef
 from include.core.settings import NO_DATABASE, Settings
 from include.io.registry import LoadedModel, Version
+from include.io.registry.models import CALL_ROWS
 from include.io.tables import Scope, Tables
 from include.steps import score as step
+from include.steps import score_places
 
 PROJECT = load_project("ferries")
 MODEL = load_model("late_ferry")
@@ -60,10 +62,21 @@ class Versions:
             raise ActionRequiredError(f"{model} has no version {version}")
         return Version(model=model, version=version, run_id="of a test", tags={})
 
-    def load(self, source: Version, digest: str, model: Model) -> LoadedModel:
+    def verified(self, source: Version, digest: str, model: Model) -> "Files":
         assert (digest, model.name) == (f"digest {source.version}", MODEL.name)
-        self.loads.append(source.version)
-        return self.loaded[source.version]
+        return Files(self, source.version)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The fake files of a version."""
+
+    registry: Versions
+    version: int
+
+    def load(self) -> LoadedModel:
+        self.registry.loads.append(self.version)
+        return self.registry.loaded[self.version]
 
 
 def loaded(estimator: Any = None, **changed: Any) -> LoadedModel:
@@ -233,12 +246,27 @@ def test_scores_of_other_versions_and_days_are_kept(settings: Settings, tables: 
     assert sorted(stored(tables).filter(pl.col("model_version") == 2)["day"].unique()) == DAYS.days[:3]
 
 
-def test_each_day_is_scored_separately(settings: Settings, tables: Tables, registry: Versions) -> None:
-    """Linear algebra on more rows differs in the last bits. A range must give the same scores as single days."""
+def test_an_estimator_always_gets_the_same_number_of_rows(
+    settings: Settings, tables: Tables, registry: Versions
+) -> None:
+    """Linear algebra on another number of rows differs in the last bits."""
     estimator = Estimator()
     registry.loaded = {1: loaded(estimator)}
     score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
-    assert [len(X) for X in estimator.asked] == list(ROWS.values())
+    score(MODEL, Interval.of(FIRST), settings, versions={FIRST: 1})
+    assert {len(X) for X in estimator.asked} == {CALL_ROWS}
+
+
+@pytest.mark.parametrize("values", [1, 15])
+def test_scores_do_not_depend_on_the_size_of_blocks(
+    settings: Settings, tables: Tables, monkeypatch: pytest.MonkeyPatch, values: int
+) -> None:
+    score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
+    before = stored(tables)
+    monkeypatch.setattr(score_places, "BLOCK_VALUES", values)
+    monkeypatch.setattr(score_places, "COUNTED_ROWS", values)
+    score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))
+    assert stored(tables).equals(before)
 
 
 def test_a_long_range_is_written_in_parts(settings: Settings, tables: Tables) -> None:
@@ -305,7 +333,7 @@ def test_a_score_that_is_not_finite_is_refused(
     registry.loaded = {1: loaded(Estimator(plus=wrong))}
     with pytest.raises(DataError, match="version 1 gives 2 of 2 rows a score that is NaN or infinite"):
         score(MODEL, DAYS, settings, versions={FIRST: 1})
-    assert not tables.exists("scores_late_ferry")
+    assert stored(tables).is_empty()
 
 
 def test_a_repeated_entity_is_refused(settings: Settings, tables: Tables) -> None:
@@ -338,11 +366,13 @@ def test_an_unknown_version_is_refused(settings: Settings, tables: Tables) -> No
 def test_scores_whose_rows_differ_from_the_features_are_refused(
     settings: Settings, tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Tables.replace
+    whole = Tables.write_blocks
 
-    def loses_a_row(self: Tables, table: str, rows: pl.DataFrame, *arguments: Any, **named: Any) -> Any:
-        return whole(self, table, rows.head(rows.height - 1), *arguments, **named)
+    def loses_a_row(
+        self: Tables, table: str, blocks: Callable[[], Iterator[pl.DataFrame]], *arguments: Any, **named: Any
+    ) -> Any:
+        return whole(self, table, lambda: (block.head(block.height - 1) for block in blocks()), *arguments, **named)
 
-    monkeypatch.setattr(Tables, "replace", loses_a_row)
+    monkeypatch.setattr(Tables, "write_blocks", loses_a_row)
     with pytest.raises(DataError, match="2013-03-04: scores_late_ferry has 4 rows of version 1, the features have 5"):
         score(MODEL, DAYS, settings, versions=dict.fromkeys(DAYS.days, 1))

@@ -4,14 +4,7 @@ import json
 import subprocess
 import sys
 
-import numpy as np
-import polars as pl
 import pytest
-
-from include.config.loading import load_model
-from include.io.registry import LoadedModel, models
-from include.steps import fit
-from include.training.training_set import estimator_inputs
 
 PROCESS = """
 import json
@@ -94,20 +87,3 @@ def test_a_fit_holds_its_matrix_once_whatever_the_rows_and_scores_hold_a_part_of
     assert share["reading"] < 0.3, share
     assert share["fit"] < 1.4, share
     assert share["scores"] < 0.6, share
-
-
-@pytest.mark.parametrize("name", ["late_ferry", "ferry_delay"])
-def test_scores_are_the_same_in_blocks_and_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, rng, n = load_model(name), np.random.default_rng(1), 1003
-    rows = pl.DataFrame(
-        {column: rng.normal(size=n) for column in model.numeric}
-        | {column: rng.choice([*"abcdefgh"], n) for column in model.categorical}
-    )
-    truth = (rows[model.numeric[0]] + rng.normal(size=n) > 0).cast(pl.Float64).to_numpy()
-    for candidate in model.candidates:
-        fitted = fit._build(model, candidate).fit(estimator_inputs(rows, model.numeric, model.categorical), truth)
-        own = LoadedModel.of(model, fitted)
-        with monkeypatch.context() as patch:
-            at_once = own.predict(rows)
-            patch.setattr(models, "SCORED_ROWS", 64)
-            assert own.predict(rows).tobytes() == at_once.tobytes(), candidate.name
