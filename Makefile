@@ -32,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup lock check test test-pythons drills docs model-card ml-test-score new-model new-project start stop run accept ui
 .PHONY: wheel deploy
 .PHONY: notebook insight export-model sbom audit pin-images
-.PHONY: bench bench-backfill bench-history bench-models bench-night bench-pages bench-peers bench-publish bench-questions bench-scale bench-spark clean up down logs smoke
+.PHONY: bench bench-backfill bench-history bench-many bench-models bench-night bench-pages bench-peers bench-publish bench-questions bench-scale bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -203,6 +203,9 @@ bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and
 
 bench-history: setup ## Run 1,100 small nightly runs, and compare the last with the thirtieth (docs/maintenance.md); two hours
 	$(BIN)/python -m bench.history
+
+bench-many: setup ## Measure a nightly run of fifty small models (docs/speed.md); fifteen minutes
+	$(BIN)/python -m bench.many
 
 bench-models: setup ## Measure how long DAG files take with 50 and 500 models, in core-seconds; ten minutes
 	$(BIN)/python -m bench.models
