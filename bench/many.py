@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -55,12 +55,13 @@ def many_models(models: int) -> Iterator[Path]:
                 os.environ[PROJECTS] = before
 
 
-def train_all(stack: Stack, names: list[str], day: str) -> None:
+def train_all(stack: Stack, names: list[str], day: date) -> None:
     """Train a version of each model and make it the champion, whatever the gate says of it."""
+    from_day = str(day + timedelta(days=1))
 
     def train(name: str) -> None:
-        command(stack, "evaluate", "--model", name, "--day", day)
-        promoted = ("--version", "1", "--from-day", day, "--by", "bench", "--why", "a version for each", "--force")
+        command(stack, "evaluate", "--model", name, "--day", str(day))
+        promoted = ("--version", "1", "--from-day", from_day, "--by", "bench", "--why", "a version for each", "--force")
         command(stack, "promote", "--model", name, *promoted)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -81,7 +82,7 @@ def measure(models: int) -> tuple[float, float, float]:
             command(stack, "migrate")
             command(stack, "simulate", *days(project, Interval(start=history.start, end=run_dates[-1])))
             command(stack, "prepare", *days(project, history))
-            train_all(stack, names, str(history.end))
+            train_all(stack, names, history.end)
             airflow = AirflowApi(stack, project)
             airflow.wait_for_dags(dag_ids)
             airflow.follow(airflow.run(dag_ids, "warm", run_dates[0]))
