@@ -9,6 +9,7 @@ DELTA := $(VENV)/delta
 JDBC := $(VENV)/jdbc
 NOTEBOOK := $(VENV)/notebook
 EXPORT := $(VENV)/export
+PEERS := $(patsubst bench/peers/%.txt,%,$(wildcard bench/peers/*.txt))
 JARS := tests/databricks/jars.sha256
 # The tests of a project are in tests/<project>/unit and tests/<project>/e2e: make test-<project>-unit, test-<project>-e2e.
 # Those of a project in a folder that NIGHTLY_PROJECTS names are below `tests` in that folder.
@@ -31,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup lock check test test-pythons drills docs model-card ml-test-score new-model new-project start stop run accept ui
 .PHONY: wheel deploy
 .PHONY: notebook insight export-model sbom audit pin-images
-.PHONY: bench bench-backfill bench-history bench-models bench-pages bench-publish bench-questions bench-scale bench-spark clean up down logs smoke
+.PHONY: bench bench-backfill bench-history bench-many bench-models bench-night bench-pages bench-peers bench-publish bench-questions bench-scale bench-spark clean up down logs smoke
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,11 +61,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt plugins/pyproject.toml
 	@touch $@
 
 lock: setup ## Lock each requirements*.in into its .txt (LOCK_FLAGS=--upgrade for newer versions)
-	$(LOCK) $(LOCK_FLAGS) requirements.in --output-file requirements.txt
-	$(LOCK) $(LOCK_FLAGS) requirements-boosting.in --output-file requirements-boosting.txt
-	$(LOCK) $(LOCK_FLAGS) requirements-dev.in --output-file requirements-dev.txt
-	$(LOCK) $(LOCK_FLAGS) requirements-notebook.in --output-file requirements-notebook.txt
-	$(LOCK) $(LOCK_FLAGS) requirements-export.in --output-file requirements-export.txt
+	$(foreach lock,$(LOCKS),$(LOCK) $(LOCK_FLAGS) $(lock).in --output-file $(lock).txt &&) true
 
 check: setup ## Check style, types, layers, generated docs, licences and locks; changes nothing
 	$(BIN)/ruff check .
@@ -82,9 +79,10 @@ check: setup ## Check style, types, layers, generated docs, licences and locks; 
 	@( $(call lock_again,--offline) ) >/dev/null 2>&1 || ( $(call lock_again) ) || \
 		{ echo "one of the locks is out of date: make lock" >&2; exit 1; }
 
-lock_again = for lock in requirements requirements-boosting requirements-dev requirements-notebook requirements-export; do \
-	cp $$lock.txt $(VENV)/$$lock.txt && $(LOCK) $(1) $$lock.in --output-file $(VENV)/$$lock.txt && \
-	diff -u $$lock.txt $(VENV)/$$lock.txt || exit 1; done
+LOCKS := requirements requirements-boosting requirements-dev requirements-notebook requirements-export $(PEERS:%=bench/peers/%)
+lock_again = for lock in $(LOCKS); do \
+	new=$(VENV)/$$(basename $$lock).txt && cp $$lock.txt $$new && $(LOCK) $(1) $$lock.in --output-file $$new && \
+	diff -u $$lock.txt $$new || exit 1; done
 
 test: $(if $(SUITES),$(SUITES:%=test-%),no-tests) ## Run all tests, the quick ones first; stops at the first suite that fails
 
@@ -206,8 +204,22 @@ bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and
 bench-history: setup ## Run 1,100 small nightly runs, and compare the last with the thirtieth (docs/maintenance.md); two hours
 	$(BIN)/python -m bench.history
 
+bench-many: setup ## Measure a nightly run of fifty small models (docs/speed.md); fifteen minutes
+	$(BIN)/python -m bench.many
+
 bench-models: setup ## Measure how long DAG files take with 50 and 500 models, in core-seconds; ten minutes
 	$(BIN)/python -m bench.models
+
+bench-night: setup ## Measure what a warm nightly run costs, step by step (docs/speed.md); five minutes
+	$(BIN)/python -m bench.night
+
+bench-peers: setup $(PEERS:%=$(VENV)/peers/%/.installed) ## Measure the same nightly run with Dagster and Prefect (docs/speed.md); twenty minutes
+	$(BIN)/python -m bench.peers
+
+$(VENV)/peers/%/.installed: bench/peers/%.txt | $(INSTALLED)
+	$(BIN)/python -m venv --clear --without-pip $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --compile-bytecode --require-hashes --only-binary :all: -r $<
+	@touch $@
 
 bench-pages: setup ## Measure the pages in Airflow with 50 models and two years (docs/pages.md); five minutes
 	$(BIN)/python -m bench.pages

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
@@ -56,12 +56,13 @@ console = console_for_people()
 class BackfillBench:
     """A stack whose runs are timed."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, nightly: Sequence[str] = NIGHTLY) -> None:
+        self.nightly = nightly
         self.stack = Stack(home)
         self.stack.start(schedule=False)
         command(self.stack, "migrate")
         self.airflow = AirflowApi(self.stack, PROJECT)
-        self.airflow.wait_for_dags([*NIGHTLY, f"{PROJECT.name}_backfill_range"])
+        self.airflow.wait_for_dags([*nightly, f"{PROJECT.name}_backfill_range"])
 
     @property
     def settings(self) -> Settings:
@@ -107,8 +108,38 @@ class BackfillBench:
 
     def run_date(self, day: date) -> None:
         """Run the DAGs of a run date one after the other."""
-        for dag_id in NIGHTLY:
+        for dag_id in self.nightly:
             self.run(dag_id, f"nightly__{day}", day)
+
+    def with_one_version(self, count: int) -> list[date]:
+        """Train a version on HISTORY, make it the champion, and return so many run dates after it, with their files."""
+        first = HISTORY.end + timedelta(days=1)
+        run_dates = [first + timedelta(days=n) for n in range(count)]
+        command(self.stack, "simulate", *days(PROJECT, Interval(start=HISTORY.start, end=run_dates[-1])))
+        conf = {"start": str(HISTORY.start), "end": str(HISTORY.end)}
+        self.run(f"{PROJECT.name}_backfill_range", "history", HISTORY.end, **conf)
+        command(self.stack, "evaluate", "--model", MODEL, "--day", str(HISTORY.end))
+        promoted = (
+            "--version",
+            "1",
+            "--from-day",
+            str(first),
+            "--by",
+            "bench",
+            "--why",
+            "one fixed version",
+            "--force",
+        )
+        command(self.stack, "promote", "--model", MODEL, *promoted)
+        return run_dates
+
+    def dump_version(self, file: Path) -> None:
+        """Write the only version as `bench/bare.py` loads it."""
+        registry, config = Registry(self.settings), load_model(MODEL)
+        digest = read_digests(self.settings, config, [1])[1]
+        loaded = registry.load(registry.get_version(MODEL, 1), digest, config)
+        parts = ("estimator", "numeric", "categorical", "decision_threshold")
+        joblib.dump({name: getattr(loaded, name) for name in parts}, file)
 
     def forget(self) -> None:
         """Remove everything that was made from the landed files. MLflow stays, with its only version."""
@@ -128,13 +159,7 @@ class BackfillBench:
 
 def measure_run_dates(bench: BackfillBench) -> tuple[float, float]:
     """Return the core-seconds of one warm run date, and the seconds of MANY run dates, AT_A_TIME at a time."""
-    first = HISTORY.end + timedelta(days=1)
-    run_dates = [first + timedelta(days=n) for n in range(COLD + WARM + MANY)]
-    command(bench.stack, "simulate", *days(PROJECT, Interval(start=HISTORY.start, end=run_dates[-1])))
-    bench.run(f"{PROJECT.name}_backfill_range", "history", HISTORY.end, start=str(HISTORY.start), end=str(HISTORY.end))
-    command(bench.stack, "evaluate", "--model", MODEL, "--day", str(HISTORY.end))
-    promoted = ("--version", "1", "--from-day", str(first), "--by", "bench", "--why", "one fixed version", "--force")
-    command(bench.stack, "promote", "--model", MODEL, *promoted)
+    run_dates = bench.with_one_version(COLD + WARM + MANY)
     for day in run_dates[:COLD]:
         bench.run_date(day)
     measured = []
@@ -165,13 +190,8 @@ def measure_year(bench: BackfillBench) -> tuple[float, dict[str, float]]:
 
 def measure_bare(bench: BackfillBench, out: Path) -> tuple[float, dict[str, float]]:
     """Return the seconds of `bench/bare.py` as a process, and those of its phases."""
-    registry = Registry(bench.settings)
-    config = load_model(MODEL)
-    digest = read_digests(bench.settings, config, [1])[1]
-    loaded = registry.load(registry.get_version(MODEL, 1), digest, config)
     model = out / "model.joblib"
-    parts = ("estimator", "numeric", "categorical", "decision_threshold")
-    joblib.dump({name: getattr(loaded, name) for name in parts}, model)
+    bench.dump_version(model)
     postgres = bench.stack.postgres()
     postgres.query("CREATE DATABASE bare OWNER nightly")
     landing = bench.stack.home / "landing" / PROJECT.name

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -29,13 +29,18 @@ LIMITS = {50: 2.0, 500: 10.0}  # core-seconds above an empty bundle
 
 def write_projects(folder: Path, models: int) -> None:
     """Write copies of the smallest project, with ten models each."""
+    for first in range(0, models, MODELS_OF_A_PROJECT):
+        numbers = range(first, min(first + MODELS_OF_A_PROJECT, models))
+        write_project(folder / f"project_{first // MODELS_OF_A_PROJECT:02}", numbers)
+
+
+def write_project(project: Path, numbers: Iterable[int], *, simulated: bool = False) -> None:
+    """Write a copy of the smallest project with a copy of its first model for each number."""
     sample = ROOT / "tests/projects/ferries"
-    model = min((sample / "models").iterdir())
-    for n in range(models):
-        project = folder / f"project_{n // MODELS_OF_A_PROJECT:02}"
-        if not project.exists():
-            shutil.copytree(sample, project, ignore=shutil.ignore_patterns("models", "simulate.py", "__pycache__"))
-        shutil.copytree(model, project / "models" / f"model_{n:03}")
+    left_out = ("models", "__pycache__", *(() if simulated else ("simulate.py",)))
+    shutil.copytree(sample, project, ignore=shutil.ignore_patterns(*left_out))
+    for n in numbers:
+        shutil.copytree(min((sample / "models").iterdir()), project / "models" / f"model_{n:03}")
 
 
 def parse_all(folder: Path, *, serialised: bool) -> dict[str, float]:

@@ -19,7 +19,7 @@ from bench import cpu, machine
 from bench.results import Result
 from tools.console import console_for_people
 
-MODULES = ("scale", "backfill", "publish", "history", "models", "pages", "questions", "drift")
+MODULES = ("scale", "backfill", "publish", "history", "models", "many", "night", "peers", "pages", "questions", "drift")
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 BEGIN, END = "<!-- `make bench` writes from here -->", "<!-- to here -->"
 
