@@ -20,10 +20,11 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import polars as pl
+from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import DoubleType, StructType
 
-from include.core.errors import AccessError, DataError
+from include.core.errors import AccessError, ConfigError, DataError
 from include.core.interval import Interval
 from include.core.outcomes import AddColumn, without_values
 from include.core.records import TableRef
@@ -50,6 +51,7 @@ def session() -> SparkSession:
     Raises:
         ConnectionError: the server of `SPARK_REMOTE` does not answer.
         AccessError: it asks for another token than this process has.
+        ConfigError: there is no server, and Spark does not start here.
     """
     if not on_databricks():
         os.environ.setdefault("SPARK_CONF_DIR", str(Path(__file__).parent / "spark_conf"))
@@ -64,6 +66,14 @@ def session() -> SparkSession:
     before = os.umask(0o077)  # what the JVM writes has data in it, some of it directly in /tmp
     try:
         spark = builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        if error.getCondition() != "JAVA_GATEWAY_EXITED":
+            raise
+        raise ConfigError(
+            "no Spark starts on this machine, and SPARK_REMOTE names no server. Install Java 17 or later (JAVA_HOME "
+            "says where it is), or set SPARK_REMOTE=sc://host:15002. score and outcomes also run without Spark: "
+            "run_on: worker. Spark's own words are above"
+        ) from error
     finally:
         os.umask(before)
     spark.sparkContext.setLogLevel("ERROR")

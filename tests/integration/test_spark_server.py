@@ -242,6 +242,14 @@ def test_without_the_server_a_step_fails_at_once(landed: Settings) -> None:
     assert time.monotonic() - began < 30
 
 
+def test_without_a_server_and_java_a_step_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    process = run(WORKER, None)
+    _, errors = process.communicate()
+    assert process.returncode
+    assert "ConfigError: no Spark starts on this machine, and SPARK_REMOTE names no server" in errors
+
+
 def test_a_step_fails_when_the_server_dies(token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN_FILE, str(token_file))
     with begun(tmp_path) as (address, server):

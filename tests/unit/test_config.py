@@ -316,6 +316,7 @@ class TestModel:
         ("key", "value", "said"),
         [
             ("traindays", 1, "traindays: unknown key; did you mean 'train_days'?"),
+            ("run_on", {"fit": "spark"}, "run_on.fit: a fit does not run on Spark, since one estimator gets all rows"),
             (
                 "candidates",
                 [{"name": "a", "parms": {}}],
