@@ -173,9 +173,11 @@ class TestTraining:
 
     def test_digests_depend_on_horizons_and_those_of_older_releases_count_still(self, rows: pl.DataFrame) -> None:
         plain = rows.filter(pl.col("horizon") == 0)
-        day = Interval.of(DAY)
+        days = Interval(start=DAY, end=later(15))
         made = [
-            training_set.TrainingSet(DAY, datetime.now(UTC), LabelledRows.of(each), day, day, day, (), horizon_days=2)
+            training_set.TrainingSet(
+                DAY, datetime.now(UTC), LabelledRows.of(each), days, days, days, (), horizon_days=2
+            )
             for each in (plain, rows, rows.with_columns(horizon=2 - pl.col("horizon")))
         ]
         assert len({each.digest for each in made}) == 3
