@@ -55,6 +55,14 @@ def test_what_a_version_was_trained_on_is_valid_json_whatever_its_numbers() -> N
     }
 
 
+def test_a_summary_of_parts_is_that_of_all_rows() -> None:
+    rows = pl.DataFrame({"x": [3.0, None, 1.0, 2.0, float("nan")], "c": ["a", "b", None, "a", "c"]})
+    whole = summarise([rows], ["x"], ["c"])
+    assert whole["x"] == {"low": 1.0, "high": 3.0}
+    for cut in range(6):
+        assert summarise([rows[:cut], rows[cut:]], ["x"], ["c"]) == whole
+
+
 def test_hashes_of_identifiers_are_neither_stored_as_labels_nor_unseen() -> None:
     one, other = (each * 32 for each in "ab")
     rows = pl.DataFrame({"c": ["Tor", one, f"Tor-{one}"]})

@@ -79,6 +79,7 @@ print(json.dumps({"matrix": estimator.size, "reading": of_reading, "fit": of_fit
 """
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="the highest memory of a process since a moment is Linux's")
 def test_a_fit_holds_its_matrix_once_whatever_the_rows_and_scores_hold_a_part_of_it() -> None:
     done = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=True)
