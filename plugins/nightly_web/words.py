@@ -33,6 +33,7 @@ HOW_PUBLISHED = {
     "replace": "the batch of the day",
     "missing": "only rows that were missing",
     "unpublish": "back to the batch before",
+    "retention": "the month left the database",
 }
 """How a publication changed what readers see, by its mode in the view."""
 

@@ -243,6 +243,34 @@ def test_a_month_that_somebody_reads_stays_until_a_later_run(published: Settings
     assert {each.removed for each in months(ferries, published).months} == {True}
 
 
+def test_two_at_once_remove_a_month_once(published: Settings, ferries: Project) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(months, ferries, published) for _ in range(2)]
+        for each in done:
+            each.result()
+    if "predictions__2013_03" in parts(published, "predictions"):  # the one held up the other for too long
+        months(ferries, published)
+    assert parts(published, "predictions")[0] == "predictions__2013_04"
+    history = "SELECT relation, rows FROM retention_history ORDER BY relation"
+    assert small.select(published, history) == [
+        {"relation": "entities_ferries", "rows": 8}, {"relation": "predictions", "rows": 8},
+    ]  # fmt: skip
+
+
+def test_a_removal_that_is_cut_off_leaves_the_month_whole(published: Settings, ferries: Project) -> None:
+    before = small.select(published, SEEN)
+    engine = postgres.connection.engine(published)
+    with engine.connect() as removing:
+        removing.execute(sa.text("SELECT drop_month('ferries', '2013-03-01', 'ana', 'test')"))
+        number = removing.scalar(sa.text("SELECT pg_backend_pid()"))
+        with engine.begin() as other:
+            other.execute(sa.text("SELECT pg_terminate_backend(:number, 5000)"), {"number": number})
+        removing.invalidate()
+    assert small.select(published, SEEN) == before
+    assert small.select(published, "SELECT * FROM retention_history") == []
+    assert {each.removed for each in months(ferries, published).months} == {True}
+
+
 def test_rows_of_other_projects_stay_in_the_month(published: Settings, ferries: Project) -> None:
     other = "00000000-0000-0000-0000-000000000009"
     statements = (

@@ -27,7 +27,8 @@ def put_news(connection: sa.Connection, project: Project, model: str, run_id: st
     if not project.after_publish:
         return
     moves = publications.c
-    newest = sa.select(moves.id, moves.day, moves.mode).where(moves.model == model).order_by(moves.id.desc()).limit(1)
+    of_model = sa.select(moves.id, moves.day, moves.mode).where(moves.model == model, moves.mode != "retention")
+    newest = of_model.order_by(moves.id.desc()).limit(1)
     move = connection.execute(newest).one_or_none()
     if move is None:
         return
