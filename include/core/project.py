@@ -71,7 +71,7 @@ class Retention(Config):
 
     predictions: int | None = Field(
         default=None,
-        ge=6,
+        ge=8,
         description="whole months for which predictions and entities are kept; by default for ever. `maintain` removes "
         "older months, unless something still needs them (docs/maintenance.md); counts from the next `migrate`",
         examples=[36],

@@ -73,10 +73,12 @@ def _batches(model: str, interval: Interval, settings: Settings, dropped: Collec
     A batch of a month that left the database (`retention`) has no rows, or all of them if it was published again.
     """
     predictions = postgres.predictions.read_predictions(settings, model, interval)
+    published = set(postgres.predictions.read_pointers(settings, model, interval)["batch_id"])
     of_batch = {batch: rows for (batch,), rows in predictions.partition_by("batch_id", as_dict=True).items()}
     for batch in postgres.predictions.read_batches(settings, model, interval).iter_rows(named=True):
         rows = of_batch.get(batch["batch_id"], predictions.clear())
-        if rows.is_empty() and batch["day"].replace(day=1) in dropped:
+        left = batch["day"].replace(day=1) in dropped and batch["batch_id"] not in published
+        if rows.is_empty() and left:
             continue
         where = f"{model} {batch['day']}: batch {batch['batch_id']} (version {batch['model_version']})"
         if rows.height != batch["rows"]:

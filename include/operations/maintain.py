@@ -158,9 +158,13 @@ def _months(
         first = today.year * 12 + today.month - 1
         coming = [date(n // 12, n % 12 + 1, 1) for n in range(first, first + COMING_MONTHS + 1)]
         postgres.months.make_months(settings, project, coming)
-    if project.retention.predictions is None:
+    declared, kept = project.retention.predictions, postgres.months.read_kept(settings, project.name)
+    if declared is None or kept is None:
+        if declared is not None:
+            log.warning("%s: retention.predictions counts from the next migrate, so no month is removed", project.name)
         return ()
-    old = postgres.months.read_months(settings, project, first_kept_day(today, project.retention.predictions))
+    past = first_kept_day(min(today, project.day_of(utc_now())), max(declared, kept))
+    old = postgres.months.read_months(settings, project, past)
     needs = postgres.months.read_needs(settings, project, {each.month for each in old})
     free = sorted({each.month for each in old} - needs.keys())
     removed = set() if dry_run else {m for m in free if postgres.months.drop_month(settings, project, m, by)}

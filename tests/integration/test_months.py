@@ -1,5 +1,6 @@
 """Predictions and entities by month: made when the first row comes, removed as `retention` says, published again."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from typing import Any
@@ -30,7 +31,7 @@ from tests.integration.test_check import KnownVersions
 MARCH, APRIL = date(2013, 3, 1), date(2013, 4, 1)
 OLD = Interval(start=date(2013, 3, 30), end=date(2013, 3, 31))
 ALL = Interval(start=OLD.start, end=APRIL)
-TODAY = Interval.of(date(2013, 10, 15))
+TODAY = Interval.of(date(2013, 12, 15))
 SEEN = "SELECT day, entity_id, score, prediction FROM current_predictions ORDER BY 1, 2"
 DESCRIBED = "SELECT * FROM ferries_entities ORDER BY day, entity_id"
 PARTS = "SELECT inhrelid::regclass::text AS part FROM pg_inherits WHERE inhparent = '{}'::regclass ORDER BY 1"
@@ -38,8 +39,8 @@ PARTS = "SELECT inhrelid::regclass::text AS part FROM pg_inherits WHERE inhparen
 
 @pytest.fixture
 def ferries(settings: Settings) -> Project:
-    """Return the project, which keeps six whole months, as the database knows, too."""
-    project = load_project("ferries").model_copy(update={"retention": Retention(predictions=6)})
+    """Return the project, which keeps eight whole months, as the database knows, too."""
+    project = load_project("ferries").model_copy(update={"retention": Retention(predictions=8)})
     postgres.migrations.migrate(settings, [project])
     return project
 
@@ -153,7 +154,7 @@ def test_a_month_that_retention_does_not_keep_leaves_and_the_audit_says_so(
     assert "predictions__2013_03" not in parts(published, "predictions")
     history = "SELECT relation, month, rows, months, by FROM retention_history ORDER BY relation"
     assert small.select(published, history) == [
-        {"relation": name, "month": MARCH, "rows": 8, "months": 6, "by": "ana"}
+        {"relation": name, "month": MARCH, "rows": 8, "months": 8, "by": "ana"}
         for name in ("entities_ferries", "predictions")
     ]
     moves = "SELECT day, mode, batch_id FROM publication_history WHERE mode = 'retention' ORDER BY day"
@@ -203,6 +204,14 @@ def test_a_month_stays_as_long_as_outcomes_of_it_are_not_complete(
     assert {each.removed for each in months(ferries, published).months} == {True}
 
 
+def test_a_day_for_which_no_outcome_is_expected_holds_no_month(published: Settings, ferries: Project) -> None:
+    with postgres.connection.engine(published).begin() as connection:
+        connection.execute(sa.text("DELETE FROM outcome_days WHERE day = '2013-03-31'"))  # a Sunday
+    working = ferries.feeds["logbook"].model_copy(update={"days": ["mon", "tue", "wed", "thu", "fri", "sat"]})
+    project = ferries.model_copy(update={"feeds": ferries.feeds | {"logbook": working}})
+    assert {each.removed for each in months(project, published).months} == {True}
+
+
 def test_a_month_stays_as_long_as_the_newest_champion_was_decided_on_it(published: Settings, ferries: Project) -> None:
     decided = (
         "INSERT INTO gates (gate_id, model, model_version, day, candidate, model_digest, rules_digest, passed, checks, "
@@ -226,12 +235,49 @@ def test_the_database_itself_keeps_what_was_not_declared(published: Settings, fe
     """Even if a task asks for it: it obeys the newest migration, not its caller."""
     kept = small.select(published, SEEN)
     this_month = datetime.now(UTC).date().replace(day=1)
-    with pytest.raises(DBAPIError, match="is kept: retention declares 6 whole months"):
+    with pytest.raises(DBAPIError, match="is kept: retention declares 8 whole months"):
         postgres.months.drop_month(published, ferries, this_month, "mallory")
     postgres.migrations.migrate(published, [load_project("ferries")])
     with pytest.raises(DBAPIError, match="retention of ferries is not declared"):
         postgres.months.drop_month(published, ferries, MARCH, "mallory")
     assert small.select(published, SEEN) == kept
+
+
+def test_retention_that_was_not_migrated_yet_removes_nothing(published: Settings, ferries: Project) -> None:
+    shorter = ferries.model_copy(update={"retention": Retention(predictions=12)})
+    postgres.migrations.migrate(published, [shorter])
+    assert months(ferries, published).months == (), "twelve months are kept until the next migrate"
+    postgres.migrations.migrate(published, [load_project("ferries")])
+    assert months(ferries, published).months == ()
+
+
+def test_a_temporary_view_named_like_a_month_is_not_read_by_the_owner(published: Settings) -> None:
+    """Functions that run with the rights of the owner must take no object of their caller's."""
+    bait = (
+        "CREATE FUNCTION pg_temp.bait() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'the bait was taken'; END $$",
+        "CREATE TEMP VIEW predictions__2012_01 AS SELECT pg_temp.bait() AS model",
+        "CREATE TEMP VIEW entities_ferries__2012_01 AS SELECT pg_temp.bait() AS model",
+        "CREATE TEMP TABLE entities_bait (day date CHECK (pg_temp.bait() IS NULL)) PARTITION BY RANGE (day)",
+    )
+    with postgres.connection.engine(published).begin() as connection:
+        for statement in bait:
+            connection.execute(sa.text(statement))
+        assert connection.scalar(sa.text("SELECT drop_month('ferries', '2012-01-01', 'mallory', 'x')")) is False
+        for table in ("predictions", "entities_ferries"):
+            connection.execute(sa.text(f"SELECT make_month('{table}', '2012-01-01')"))
+            assert connection.scalar(sa.text(f"SELECT has_month('{table}', '2012-01-01')"))
+        with pytest.raises(DBAPIError, match="entities_bait has no rows by month"):
+            connection.execute(sa.text("SELECT make_month('entities_bait', '2012-01-01')"))
+
+
+def test_a_reader_who_asks_for_one_table_after_the_other_does_not_fail(published: Settings, ferries: Project) -> None:
+    """A removal that meets a reader in the other order gives up before the database ends one of the two."""
+    with ThreadPoolExecutor(1) as pool, postgres.connection.engine(published).connect() as reading:
+        reading.execute(sa.text(DESCRIBED)).all()
+        removing = pool.submit(months, ferries, published)
+        time.sleep(0.3)
+        assert reading.execute(sa.text(SEEN)).all()
+        assert {each.removed for each in removing.result().months} == {False}
 
 
 def test_a_month_that_somebody_reads_stays_until_a_later_run(published: Settings, ferries: Project) -> None:
@@ -298,7 +344,7 @@ def test_old_runs_of_steps_leave_in_parts(settings: Settings, monkeypatch: pytes
     inserted = (
         "INSERT INTO step_runs (project, step, interval_start, interval_end, state, seconds, run_id, started_at, "
         "ended_at) SELECT p, 's', d, d, 'success', 1, 'test', d, d FROM (VALUES ('ferries'), ('other')) x (p), "
-        "generate_series(timestamptz '2012-09-27', '2012-10-03', '1 day') d"
+        "generate_series(timestamptz '2012-11-27', '2012-12-03', '1 day') d"
     )
     with postgres.connection.engine(settings).begin() as connection:
         connection.execute(sa.text(inserted))

@@ -277,6 +277,18 @@ def test_the_writer_changes_no_immutable_table(database: sa.URL) -> None:
         assert attempt(database, "writer", added.replace("%s", f"'{table}'")) == [(expected,)], table
 
 
+def test_a_task_cannot_move_a_model_to_a_project_whose_retention_is_shorter(database: sa.URL) -> None:
+    theirs = (
+        "INSERT INTO models (model, project, outcome, problem_type, title, owner) "
+        "VALUES ('moved', 'one', 'o', 'binary', 't', 'o')"
+    )
+    again = "UPDATE models SET title = 'u', project = 'one' WHERE model = 'moved'"
+    attempt(database, "writer", theirs, again)
+    with pytest.raises(errors.RaiseException, match="moved belongs to project one, not to two"):
+        attempt(database, "writer", theirs, "UPDATE models SET project = 'two' WHERE model = 'moved'")
+    attempt(database, "owner", theirs, "UPDATE models SET project = 'two' WHERE model = 'moved'")
+
+
 def test_the_database_says_when_a_row_was_added_to_an_immutable_table(database: sa.URL) -> None:
     """Reads the catalog: a moment that a later table fills in is covered too."""
     moments = (

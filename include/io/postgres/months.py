@@ -5,14 +5,15 @@ read here; which months may go follows in `operations.maintain`.
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import adbc_driver_manager.dbapi
 import sqlalchemy as sa
 
-from include.core.errors import LockTimeoutError
+from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.names import entities_table
 from include.core.project import Project
 from include.core.settings import Settings
@@ -27,6 +28,10 @@ FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oi
 WHERE p.relnamespace = current_schema()::regnamespace AND p.relname IN ('predictions', :entities)
 ORDER BY month, relation
 """
+
+DROP_LOCK_TIMEOUT = "2s"
+"""How long the removal of a month waits for those who publish. For readers, `drop_month` waits half a second."""
+DEADLOCK = "40P01"
 
 
 @dataclass(frozen=True)
@@ -68,21 +73,31 @@ def _make(table: str, month: date) -> sa.Select[Any]:
 def read_months(settings: Settings, project: Project, before: date) -> list[StoredMonth]:
     """Return what a project has of the months that end before a day, the oldest first. This counts the rows."""
     entities = entities_table(project.name)
-    found = []
     with engine(settings).connect() as connection:
-        for part, month, relation, size in connection.execute(sa.text(PARTS), {"entities": entities}).all():
-            if _after(month) > before:
-                continue
-            rows = sa.table(part, sa.column("model"))
-            counting = sa.select(sa.func.count()).select_from(rows)
+        parts = connection.execute(sa.text(PARTS), {"entities": entities}).all()
+    found = []
+    for part, month, relation, size in parts:
+        if _after(month) > before:
+            continue
+        rows = sa.table(part, sa.column("model"))
+        counting = sa.select(sa.func.count()).select_from(rows)
+        of_project = counting.select_from(rows.join(models, models.c.model == rows.c.model))
+        with suppress(ActionRequiredError), engine(settings).connect() as connection:  # another run removed it
             total = connection.scalar(counting) or 0
             own = total
             if relation != entities:
-                of_project = rows.join(models, models.c.model == rows.c.model)
-                own = connection.scalar(counting.select_from(of_project).where(models.c.project == project.name)) or 0
+                own = connection.scalar(of_project.where(models.c.project == project.name)) or 0
             if own:
                 found.append(StoredMonth(relation, month, own, size * own // total))
     return found
+
+
+def read_kept(settings: Settings, project: str) -> int | None:
+    """Return how many months of predictions the database keeps, as the newest `migrate` declared; None: for ever."""
+    p = schema.projects.c
+    with engine(settings).connect() as connection:
+        kept: int | None = connection.scalar(sa.select(p.predictions_months).where(p.project == project))
+    return kept
 
 
 def _after(month: date) -> date:
@@ -109,21 +124,26 @@ def read_needs(settings: Settings, project: Project, months: Collection[date]) -
 def _incomplete(connection: sa.Connection, project: Project, first: date, last: date) -> Sequence[str]:
     """Return sentences about published days without all of their outcomes."""
     s, b, m, o = published.c, batches.c, models.c, outcome_days.c
-    known = sa.select(sa.func.count()).where(
-        o.project == project.name, o.outcome == m.outcome, o.day.between(s.day, s.day + b.horizon_days), o.sequence > 0
-    )
-    lacking = known.scalar_subquery() <= b.horizon_days
-    statement = (
+    days = (
         sa
-        .select(m.model, sa.func.count(), sa.func.min(s.day))
+        .select(m.model, m.outcome, s.day, b.horizon_days)
         .select_from(published.join(batches, b.batch_id == s.batch_id).join(models, m.model == s.model))
-        .where(m.project == project.name, s.day.between(first, last), lacking)
-        .group_by(m.model)
-        .order_by(m.model)
+        .where(m.project == project.name, s.day.between(first, last))
+        .order_by(m.model, s.day)
     )
+    recorded = sa.select(o.outcome, o.day).where(o.project == project.name, o.day >= first, o.sequence > 0)
+    known = {tuple(row) for row in connection.execute(recorded)}
+    lacking: dict[str, list[date]] = {}
+    for model, outcome, day, horizon_days in connection.execute(days):
+        targets = (day + timedelta(days=n) for n in range(horizon_days + 1))
+        declared = project.outcomes.get(outcome)
+        if declared is not None and any(
+            project.feeds[declared.feed].has_file_on(target) and (outcome, target) not in known for target in targets
+        ):
+            lacking.setdefault(model, []).append(day)
     return [
-        f"outcomes of {model} are not complete for {count:,} published days, such as {day}"
-        for model, count, day in connection.execute(statement)
+        f"outcomes of {model} are not complete for {len(days):,} published days, such as {days[0]}"
+        for model, days in lacking.items()
     ]
 
 
@@ -160,7 +180,7 @@ def drop_month(settings: Settings, project: Project, month: date, by: str) -> bo
     Nobody publishes for the project meanwhile. What is there twice at once is removed once.
 
     Returns:
-        False if somebody read or published in the tables, so that it would have waited for longer than two seconds.
+        False if somebody read or published in the tables, so that it would have waited for longer than half a second.
     """
     dropping = sa.select(
         sa.func.drop_month(
@@ -170,12 +190,17 @@ def drop_month(settings: Settings, project: Project, month: date, by: str) -> bo
     )  # fmt: skip
     try:
         with engine(settings).begin() as connection:
+            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{DROP_LOCK_TIMEOUT}'"))
             of_project = sa.select(models.c.model).where(models.c.project == project.name)
             for model in sorted(connection.scalars(of_project)):
                 lock(connection, f"publish {model}")
             lock(connection, f"entities {project.name}")
             connection.execute(dropping)
     except LockTimeoutError:
+        return False
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "pgcode", None) != DEADLOCK:
+            raise
         return False
     return True
 

@@ -183,6 +183,9 @@ def _extend_view(cursor: Any, project: Project, model: Model) -> None:
     wanted, present = cursor.fetchone()
     if wanted == present:
         cursor.execute(sql.SQL("DROP VIEW {}").format(WANTED))
+    elif present is not None and _columns(cursor, "wanted_view") == _columns(cursor, name):
+        cursor.execute(sql.SQL("DROP VIEW {}").format(WANTED))  # views of others on top of the present one stay
+        cursor.execute(sql.SQL("CREATE OR REPLACE VIEW {} WITH (security_barrier) AS {}").format(view, statement))
     else:
         if present is not None:
             _drop(cursor, name)
@@ -195,6 +198,17 @@ def _extend_view(cursor: Any, project: Project, model: Model) -> None:
     _comment(cursor, sql.SQL("VIEW {}").format(view), about)
     for column, (_, described) in columns.items():
         _comment(cursor, sql.SQL("COLUMN {}.{}").format(view, sql.Identifier(column)), described)
+
+
+def _columns(cursor: Any, view: str) -> list[tuple[str, str]]:
+    """Return names and types of the columns of a view."""
+    cursor.execute(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s) "
+        "AND attnum > 0 ORDER BY attnum",
+        (f'"{view}"',),
+    )
+    found: list[tuple[str, str]] = cursor.fetchall()
+    return found
 
 
 def _statement(project: Project, model: Model, columns: Mapping[str, tuple[str, str]]) -> sql.Composed:

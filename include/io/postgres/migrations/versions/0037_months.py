@@ -58,6 +58,19 @@ COMMENT ON COLUMN dropped_months.transaction IS
     'Transaction that wrote the row: in it alone, the owner may remove predictions.';
 COMMENT ON COLUMN dropped_months.dropped_at IS 'Time at which the row was written.';
 
+CREATE FUNCTION refuse_other_project() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'model % belongs to project %, not to %', OLD.model, OLD.project, NEW.project
+        USING HINT = 'Give the model another name. Only the owner of the table may move it to another project.';
+END $$;
+COMMENT ON FUNCTION refuse_other_project() IS
+    'Refuses that a model becomes one of another project, whose retention might remove its predictions.';
+CREATE TRIGGER refuse_other_project BEFORE UPDATE OF project ON models
+    FOR EACH ROW WHEN (OLD.project IS DISTINCT FROM NEW.project) EXECUTE FUNCTION refuse_other_project();
+
 ALTER TABLE publications DROP CONSTRAINT publications_check;
 ALTER TABLE publications ADD CONSTRAINT publications_check
     CHECK (batch_id IS NOT NULL OR mode IN ('unpublish', 'retention'));
@@ -113,11 +126,25 @@ $$;
 COMMENT ON FUNCTION month_part(text, date) IS 'The name of the part of a table that has the month of a day.';
 
 CREATE FUNCTION is_by_month(of_table text) RETURNS boolean LANGUAGE sql STABLE SET search_path = {schema}, pg_temp AS $$
-    SELECT coalesce(relkind = 'p', false) AND (of_table = 'predictions' OR starts_with(of_table, 'entities_'))
-    FROM (VALUES (1)) one LEFT JOIN pg_class ON oid = to_regclass(quote_ident(of_table))
+    SELECT EXISTS (
+        SELECT FROM pg_class
+        WHERE relname = of_table AND relkind = 'p' AND relnamespace = '{schema}'::regnamespace
+            AND (of_table = 'predictions' OR starts_with(of_table, 'entities_'))
+    )
 $$;
 COMMENT ON FUNCTION is_by_month(text) IS 'Whether a table has its rows by month.';
 
+CREATE FUNCTION has_month(of_table text, of_day date) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = {schema}, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+        WHERE p.relname = of_table AND p.relnamespace = '{schema}'::regnamespace
+            AND c.relname = month_part(of_table, of_day) AND c.relnamespace = p.relnamespace
+    )
+$$;
+COMMENT ON FUNCTION has_month(text, date) IS 'Whether a table has a part for the month of a day.';
+
+-- Every name below is one of the schema: a caller could have a temporary table of the name of a missing month.
 CREATE FUNCTION make_month(of_table text, of_day date) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 DECLARE
@@ -128,19 +155,19 @@ BEGIN
         RAISE EXCEPTION '% has no rows by month', of_table;
     END IF;
     LOOP
-        IF to_regclass(quote_ident(part)) IS NOT NULL THEN
+        IF has_month(of_table, first) THEN
             BEGIN  -- nobody drops it before the end of the caller's transaction
-                EXECUTE format('LOCK TABLE %I IN ROW EXCLUSIVE MODE', part);
+                EXECUTE format('LOCK TABLE {schema}.%I IN ROW EXCLUSIVE MODE', part);
                 RETURN;
             EXCEPTION WHEN undefined_table THEN
                 NULL;  -- it was dropped while this waited
             END;
         END IF;
-        EXECUTE format('LOCK TABLE ONLY %I IN SHARE UPDATE EXCLUSIVE MODE', of_table);  -- one at a time
-        IF to_regclass(quote_ident(part)) IS NULL THEN
-            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, of_table);
-            EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', of_table, part, first,
-                (first + interval '1 month')::date);
+        EXECUTE format('LOCK TABLE ONLY {schema}.%I IN SHARE UPDATE EXCLUSIVE MODE', of_table);  -- one at a time
+        IF NOT has_month(of_table, first) THEN
+            EXECUTE format('CREATE TABLE {schema}.%I (LIKE {schema}.%I INCLUDING ALL)', part, of_table);
+            EXECUTE format('ALTER TABLE {schema}.%I ATTACH PARTITION {schema}.%I FOR VALUES FROM (%L) TO (%L)',
+                of_table, part, first, (first + interval '1 month')::date);
             RETURN;
         END IF;
     END LOOP;
@@ -150,19 +177,20 @@ COMMENT ON FUNCTION make_month(text, date) IS
     'Readers and writers of other months do not wait.';
 
 CREATE FUNCTION drop_month(of_project text, of_month date, asked_by text, of_run text) RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET lock_timeout = '2s' AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET lock_timeout = '500ms' AS $$
 DECLARE
     first date := date_trunc('month', of_month::timestamp)::date;
     past date := (first + interval '1 month')::date;
     keep integer;
     zone text;
-    entities text := 'entities_' || of_project;
+    of_entities text := 'entities_' || of_project;
     part text;
+    own bigint := 0;  -- rows of predictions
+    described bigint := 0;  -- rows of entities
+    counted bigint := 0;
     size bigint;
-    counted bigint;
-    others bigint;
-    removed bigint;
-    found boolean := false;
+    has_predictions boolean;
+    has_entities boolean;
 BEGIN
     SELECT predictions_months, timezone INTO keep, zone FROM projects WHERE project = of_project;
     IF keep IS NULL THEN
@@ -174,6 +202,16 @@ BEGIN
             keep;
     END IF;
 
+    has_predictions := has_month('predictions', first);
+    has_entities := has_month(of_entities, first);
+    IF has_predictions THEN  -- whoever publishes there is waited for
+        part := month_part('predictions', first);
+        EXECUTE format('LOCK TABLE {schema}.%I IN SHARE ROW EXCLUSIVE MODE', part);
+    END IF;
+    IF has_entities THEN
+        EXECUTE format('LOCK TABLE {schema}.%I IN SHARE ROW EXCLUSIVE MODE', month_part(of_entities, first));
+    END IF;
+
     INSERT INTO publications (model, day, batch_id, replaced, mode, run_id, published_at)
     SELECT s.model, s.day, NULL, s.batch_id, 'retention', of_run, clock_timestamp()
     FROM published s JOIN models m ON m.model = s.model
@@ -181,43 +219,39 @@ BEGIN
     DELETE FROM published s USING models m
     WHERE m.model = s.model AND m.project = of_project AND s.day >= first AND s.day < past;
 
-    part := month_part('predictions', first);
-    IF to_regclass(quote_ident(part)) IS NOT NULL THEN
-        EXECUTE format('LOCK TABLE %I IN SHARE ROW EXCLUSIVE MODE', part);  -- whoever publishes there is waited for
-        EXECUTE format('SELECT count(*), count(*) FILTER (WHERE m.project IS DISTINCT FROM %L) FROM %I p '
-            'LEFT JOIN models m ON m.model = p.model', of_project, part) INTO counted, others;
-        removed := counted - others;
-        size := pg_total_relation_size(to_regclass(quote_ident(part)));
-        IF removed > 0 THEN
+    IF has_predictions THEN
+        EXECUTE format('SELECT count(*), count(*) FILTER (WHERE m.project = %L) FROM {schema}.%I p '
+            'LEFT JOIN models m ON m.model = p.model', of_project, part) INTO counted, own;
+        IF own > 0 THEN
+            size := pg_total_relation_size(format('{schema}.%I', part)::regclass);
             INSERT INTO dropped_months (project, relation, month, rows, bytes, months, by, run_id)
-            VALUES (of_project, 'predictions', first, removed, size * removed / counted, keep, asked_by, of_run);
-            found := true;
-        END IF;
-        IF others = 0 THEN
-            EXECUTE format('DROP TABLE %I', part);
-        ELSIF removed > 0 THEN
-            DELETE FROM predictions p USING models m
-            WHERE m.model = p.model AND m.project = of_project AND p.day >= first AND p.day < past;
+            VALUES (of_project, 'predictions', first, own, size * own / counted, keep, asked_by, of_run);
         END IF;
     END IF;
-
-    part := month_part(entities, first);
-    IF is_by_month(entities) AND to_regclass(quote_ident(part)) IS NOT NULL THEN
-        EXECUTE format('LOCK TABLE %I IN SHARE ROW EXCLUSIVE MODE', part);
-        EXECUTE format('SELECT count(*) FROM %I', part) INTO counted;
-        size := pg_total_relation_size(to_regclass(quote_ident(part)));
-        IF counted > 0 THEN
+    IF has_entities THEN
+        EXECUTE format('SELECT count(*) FROM {schema}.%I', month_part(of_entities, first)) INTO described;
+        IF described > 0 THEN
+            size := pg_total_relation_size(format('{schema}.%I', month_part(of_entities, first))::regclass);
             INSERT INTO dropped_months (project, relation, month, rows, bytes, months, by, run_id)
-            VALUES (of_project, entities, first, counted, size, keep, asked_by, of_run);
-            found := true;
+            VALUES (of_project, of_entities, first, described, size, keep, asked_by, of_run);
         END IF;
-        EXECUTE format('DROP TABLE %I', part);
     END IF;
-    RETURN found;
+    IF own > 0 AND counted > own THEN
+        DELETE FROM predictions p USING models m
+        WHERE m.model = p.model AND m.project = of_project AND p.day >= first AND p.day < past;
+    END IF;
+    -- last, because from here on readers wait for the end of the transaction
+    IF has_predictions AND counted = own THEN
+        EXECUTE format('DROP TABLE {schema}.%I', part);
+    END IF;
+    IF has_entities THEN
+        EXECUTE format('DROP TABLE {schema}.%I', month_part(of_entities, first));
+    END IF;
+    RETURN own > 0 OR described > 0;
 END $$;
 COMMENT ON FUNCTION drop_month(text, date, text, text) IS
     'Removes a month of predictions and entities of a project that its declared retention does not keep, and points '
-    'readers to none of it. It waits for no lock longer than two seconds.';
+    'readers to none of it. It waits for no lock longer than half a second.';
 REVOKE ALL ON FUNCTION make_month(text, date), drop_month(text, date, text, text) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION batch_is_whole() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -251,16 +285,11 @@ BEGIN
 END $$;
 """
 
-BY_MONTH = """
-CREATE FUNCTION put_by_month(of_table text, key text) RETURNS void LANGUAGE plpgsql AS $$
+COPY = """
+CREATE FUNCTION copy_by_month(of_table text, key text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     by_month text := of_table || '__by_month';
-    before text := of_table || '__before';
     first date;
-    views text[];
-    view text;
-    pkey text;
-    named text;
 BEGIN
     EXECUTE format('LOCK TABLE %I IN SHARE MODE', of_table);
     EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS) '
@@ -273,7 +302,34 @@ BEGIN
             by_month, first, (first + interval '1 month')::date);
     END LOOP;
     EXECUTE format('INSERT INTO %I SELECT * FROM %I', by_month, of_table);
+    EXECUTE format('ANALYZE %I', by_month);
+END $$;
 
+DO $$
+DECLARE
+    of_project text;
+BEGIN
+    PERFORM copy_by_month('predictions', 'batch_id, horizon, entity_id, day');
+    FOR of_project IN
+        SELECT relname FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace AND starts_with(relname, 'entities_')
+    LOOP
+        PERFORM copy_by_month(of_project, 'day, horizon, entity_id');
+    END LOOP;
+END $$;
+DROP FUNCTION copy_by_month(text, text);
+"""
+
+SWAP = """
+CREATE FUNCTION swap_by_month(of_table text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    by_month text := of_table || '__by_month';
+    before text := of_table || '__before';
+    views text[];
+    view text;
+    pkey text;
+    named text;
+BEGIN
     views := ARRAY(
         SELECT DISTINCT format('CREATE OR REPLACE VIEW %s %s AS %s', v.oid::regclass,
             'WITH (' || array_to_string(v.reloptions, ', ') || ')', pg_get_viewdef(v.oid))
@@ -295,27 +351,27 @@ BEGIN
         EXECUTE view;
     END LOOP;
     EXECUTE format('DROP TABLE %I', before);
-    EXECUTE format('ANALYZE %I', of_table);
 END $$;
 
 DO $$
 DECLARE
     of_project text;
 BEGIN
+    PERFORM swap_by_month('predictions');
     FOR of_project IN
         SELECT relname FROM pg_class
-        WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace AND starts_with(relname, 'entities_')
+        WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+            AND to_regclass(quote_ident(relname || '__by_month')) IS NOT NULL AND relname <> 'predictions'
     LOOP
-        PERFORM put_by_month(of_project, 'day, horizon, entity_id');
+        PERFORM swap_by_month(of_project);
     END LOOP;
-    PERFORM put_by_month('predictions', 'batch_id, horizon, entity_id, day');
 END $$;
 
 CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON predictions
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER batch_gets_no_more AFTER INSERT ON predictions
     REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION batch_gets_no_more();
-DROP FUNCTION put_by_month(text, text);
+DROP FUNCTION swap_by_month(text);
 """
 
 OF_BATCH = {
@@ -336,9 +392,10 @@ OF_BATCH = {
 
 def upgrade() -> None:
     schema = op.get_bind().scalar(sa.text("SELECT quote_ident(current_schema())"))
-    op.execute(TABLES)
     op.execute(FUNCTIONS.replace("{schema}", schema))
-    op.execute(BY_MONTH)
+    op.execute(COPY)
+    op.execute(TABLES)
+    op.execute(SWAP)
     for view, (before, after) in OF_BATCH.items():
         _narrow(view, dict(zip(before.split("|"), after.split("|"), strict=True)))
 
