@@ -7,7 +7,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import reduce
 from pathlib import Path
@@ -149,11 +149,12 @@ class WorkerPlace(ScorePlace):
         found: dict[date, FeatureCount] = {}
         expected = {day: of_day.rows for day, of_day in part.features.items()}
         for days in grouped_by_rows(expected, COUNTED_ROWS):
-            rows = part.rows(self._tables).filter(pl.col("day").is_in(days)).select(KEY)
+            group = replace(part, features={day: part.features[day] for day in days})
+            rows = group.rows(self._tables).select(KEY)
             counts = rows.group_by("day").agg(
                 pl.len(), keys=pl.struct(HORIZON, "entity_id").n_unique(), scored=part.is_scored().sum()
             )
-            with part.files_of_features():
+            with group.files_of_features():
                 found |= {day: FeatureCount(*of_day) for day, *of_day in counts.collect().iter_rows()}
         return found
 
