@@ -13,7 +13,7 @@ from include.io import executors
 
 
 @pytest.mark.parametrize(
-    "module", ["include.steps.outcome_values", "include.projects.flights.features", "include.projects.here.own"]
+    "module", ["include.steps.outcome_values", "include.projects.ferries.features", "include.projects.here.own"]
 )
 def test_modules_of_the_product_and_of_projects_are_imported_from_the_packed_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
