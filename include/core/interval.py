@@ -1,6 +1,6 @@
 """Intervals of whole days. Timestamps and timezones do not belong here."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Self
 
@@ -57,3 +57,22 @@ class Interval(Record):
 
     def __str__(self) -> str:
         return str(self.start) if self.start == self.end else f"{self.start} to {self.end}"
+
+
+def grouped_by_rows(days: Mapping[date, int], most: int) -> Iterator[list[date]]:
+    """Yield the days, in order, in groups that have at most so many rows together, or of one day that has more.
+
+    Args:
+        days: day -> rows.
+        most: the number of rows.
+    """
+    group: list[date] = []
+    rows = 0
+    for day, of_day in sorted(days.items()):
+        if group and rows + of_day > most:
+            yield group
+            group, rows = [], 0
+        group.append(day)
+        rows += of_day
+    if group:
+        yield group

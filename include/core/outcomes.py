@@ -66,6 +66,14 @@ def outcome_column(project: Project, outcome: str, column: str) -> AddColumn:
     return _column(project, _sql_of(project, outcome), column)
 
 
+def columns_of_outcome(project: Project, outcome: str) -> list[str]:
+    """Return the columns of its feed that the SQL of an outcome names."""
+    sql = _sql_of(project, outcome)
+    value = _parsed(project, sql)
+    written = _written(project, sql, value)
+    return [written.get(name, name) for name in dict.fromkeys(value.meta.root_names())]
+
+
 def included_column(project: Project) -> AddColumn:
     """Return the function that adds INCLUDED to clean rows of the entity's feed: 1 where `entity.where` is true.
 

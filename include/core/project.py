@@ -146,7 +146,7 @@ class Project(Config):
         "power_bi refreshes a dataset",
         examples=[["power_bi_sales"]],
     )
-    run_on: dict[Literal["build_features"], RunOn] = Field(
+    run_on: dict[Literal["build_features", "outcomes"], RunOn] = Field(
         default_factory=dict,
         description="where a step runs: on the worker by default; on Spark, or on Databricks (docs/where-steps-run.md)",
         examples=[{"build_features": "databricks"}],
@@ -170,6 +170,10 @@ class Project(Config):
 
     @model_validator(mode="after")
     def _databricks_is_declared(self) -> Self:
+        if self.run_on.get("outcomes") == "databricks":
+            raise ValueError(
+                "run_on: outcomes writes to the shared database, which Databricks cannot reach; write worker or spark"
+            )
         if "databricks" in self.run_on.values() and self.databricks is None:
             raise ValueError("run_on: a step runs on databricks, and there is no section `databricks` that says where")
         return self

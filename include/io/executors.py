@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cloudpickle
 import polars as pl
@@ -35,6 +35,8 @@ Kernel = Callable[[pl.DataFrame], pl.DataFrame]
 
 RUN_ON_DATABRICKS = "DATABRICKS_RUNTIME_VERSION"
 """The variable by which a process knows that it runs on Databricks, where the wheel is installed on all machines."""
+STAGED = "nightly-spark-"
+"""How names of temporary folders begin that `io/spark.py` removes after a kill."""
 _ERROR = re.compile(rf"^{re.escape(errors.__name__)}\.(\w+): (.+)$", re.MULTILINE)
 
 
@@ -111,7 +113,7 @@ def _sent(session: SparkSession, content: bytes) -> Callable[[], bytes]:
 def _sent_file(session: SparkSession, content: bytes) -> Callable[[], str]:
     """Send a file with these bytes to the executors of a server; return the function that finds it there."""
     name = f"nightly-{hashlib.sha256(content).hexdigest()}"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=STAGED) as folder:
         file = Path(folder) / name
         file.write_bytes(content)
         session.addArtifacts(str(file), file=True)
@@ -144,8 +146,11 @@ def packed_code() -> bytes:
     """Return a zip of the Python modules of the product and of all projects, equal for equal modules."""
     roots = [("include", Path(include.__file__).parent), *(("include/projects", Path(p)) for p in projects.__path__)]
     found = {f"{name}/{file.relative_to(root)}": file for name, root in roots for file in root.rglob("*.py")}
+    folders = {f"{folder}/" for name in found for folder in PurePosixPath(name).parents[:-1]}
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder in sorted(folders):  # by these entries, zipimport finds packages without an __init__.py
+            archive.writestr(zipfile.ZipInfo(folder), b"")
         for name, file in sorted(found.items()):
             archive.writestr(zipfile.ZipInfo(name), file.read_bytes(), zipfile.ZIP_DEFLATED)
     return packed.getvalue()

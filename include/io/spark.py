@@ -29,7 +29,7 @@ from include.core.interval import Interval
 from include.core.outcomes import AddColumn, without_values
 from include.core.records import TableRef
 from include.io import native
-from include.io.executors import RUN_ON_DATABRICKS, struct_type
+from include.io.executors import RUN_ON_DATABRICKS, STAGED, struct_type
 from include.io.ports import find_owners
 from include.io.tables import Scope, Tables
 
@@ -37,7 +37,6 @@ CONNECT_PORT = 15002  # the default port of Spark Connect
 TOKEN_FILE = "NIGHTLY_SPARK_TOKEN_FILE"
 """The variable that names the file with the token of the server in SPARK_REMOTE."""
 OF_A_CLUSTER = "x-databricks-"  # a header in the Spark Connect address of a Databricks cluster
-STAGED = "nightly-spark-"
 KEPT_SECONDS = 2 * 24 * 3600
 ROW_GROUP = 100_000  # the least number of rows for one task
 

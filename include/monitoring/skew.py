@@ -54,7 +54,7 @@ class SkewCheck:
         state: compared; skipped, because a comparison would say nothing; or failed, because nothing could be built.
         why: of a check that is not compared, the reason; else empty.
         rows: published rows that were compared.
-        exact: whether they had to be equal to the bit; else as close as `CLOSE` says.
+        exact: whether features had to be equal to the bit; else they, and predictions always, as close as `CLOSE` says.
         missing: rows that one side has and the other has not.
         features: number of rows that differ, by column of the features.
         scores: number of rows that differ, by column of the predictions.

@@ -1,5 +1,6 @@
 """reproduce: train a version again and compare its scores with those of the registered one. Nothing is written."""
 
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 
 import numpy as np
@@ -62,8 +63,7 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
             f"Commit {commit} made it; check out that commit and run reproduce there"
         ) from error
     parts = training_set.parts(training_set.interval)
-    scores = [[each.predict(part) for each in (loaded, LoadedModel.of(model, fitted))] for part in parts]
-    before, again = (np.concatenate(each) for each in zip(*scores, strict=True))
+    before, again = _scores((loaded, LoadedModel.of(model, fitted)), parts)
     return Reproduced(
         model=model.name,
         model_version=version,
@@ -74,6 +74,12 @@ def reproduce(model: Model, version: int, settings: Settings) -> Reproduced:
         largest_difference=float(np.abs(before - again).max()),
         changed=changed,
     )
+
+
+def _scores(models: Sequence[LoadedModel], parts: Iterable[pl.DataFrame]) -> list[np.ndarray]:
+    """Return the scores of rows by each model. Parts without rows are left out, because estimators refuse them."""
+    scored = [[model.predict(part) for model in models] for part in parts if part.height]
+    return [np.concatenate(each) for each in zip(*scored, strict=True)]
 
 
 def _adopted(version: Version, recorded: RecordedFit, loaded: LoadedModel) -> Reproduced:

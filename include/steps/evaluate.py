@@ -50,8 +50,9 @@ def evaluate(model: Model, interval: Interval, settings: Settings, *, fitted: Se
     training_set = training_set_of_run(project, model, interval, settings, runs[0])
 
     loaded = [registry.load(run, fit.model_digest, model) for run, fit in zip(runs, recorded, strict=True)]
+    validation = training_set.validation_rows
     measured = [
-        _measure(model, each.candidate, own, training_set.validation_rows, training_set.validation)
+        _measure(model, each.candidate, own, validation, training_set.validation)
         for each, own in zip(fits, loaded, strict=True)
     ]
     by = model.problem.chosen_by

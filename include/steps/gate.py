@@ -27,6 +27,7 @@ from include.io.postgres.gate_decisions import GateSubject
 from include.io.postgres.model_files import RecordedFit
 from include.io.postgres.promotions import PromotionHistory
 from include.io.registry import LoadedModel, ModelFiles, Registry, Version
+from include.io.registry.models import CALL_ROWS
 from include.io.tables import Tables
 from include.io.training_sets import taken_up, training_set_of_run, with_inputs
 from include.steps.gate_probes import former_champions_of, refit_of, too_late
@@ -209,9 +210,7 @@ def _evidence(
 ) -> Evidence:
     rows = training_set.holdout_rows
     challenger = registry.load(version, subject.model_digest, model)
-    began = time.process_time()  # not the wall clock: a pause of the machine says nothing about the model
-    score = challenger.predict(rows)
-    seconds = time.process_time() - began
+    score, microseconds = _timed(challenger, rows)
     champion = champion_missing = saw = None
     needed = {name for check in model.all_checks for name in check.candidates}
     candidates = {}
@@ -258,7 +257,7 @@ def _evidence(
         champion=champion,
         champion_missing=champion_missing,
         champion_saw=saw,
-        microseconds_per_row=seconds / rows.height * 1e6 if rows.height else None,
+        microseconds_per_row=microseconds,
         megabytes=files.megabytes,
         fitted=fitted_at,
         refit=refit_of(challenger, fitted_at, rows, _transforms(model, subject.candidate)),
@@ -266,6 +265,15 @@ def _evidence(
             model, subject.model_version, subject.day, registry, settings, score_other
         ),
     )
+
+
+def _timed(model: LoadedModel, rows: pl.DataFrame) -> tuple[np.ndarray, float | None]:
+    """Return the scores of rows, and the microseconds for each row that the estimator got; None without rows."""
+    began = time.process_time()  # not the wall clock: a pause of the machine says nothing about the model
+    scores = model.predict(rows)
+    seconds = time.process_time() - began
+    asked = -(-rows.height // CALL_ROWS) * CALL_ROWS  # a call with fewer rows is filled up
+    return scores, seconds / asked * 1e6 if asked else None
 
 
 def _transforms(model: Model, candidate: str) -> Sequence[Transform]:

@@ -5,27 +5,32 @@ This step decides from which delivery the outcomes of a day come, and computes t
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
+from pyspark.sql import SparkSession
 
 from include.core import schemas
 from include.core.errors import ConfigError, DataError
-from include.core.interval import BLOCK_DAYS, Interval
-from include.core.names import clean_table
-from include.core.outcomes import outcome_column, without_values
+from include.core.interval import Interval, grouped_by_rows
 from include.core.point_in_time import accepted, current_as_of, earliest
 from include.core.project import Project
 from include.core.records import DataView, Recorded
 from include.core.settings import Settings
-from include.core.stack import deliveries_in, rows_of
-from include.io import postgres
+from include.core.stack import deliveries_in
+from include.io import postgres, spark
 from include.io.journal import read_journal
 from include.io.postgres.outcomes import NO_DELIVERY, OutcomeDay, OutcomeDelivery
 from include.io.postgres.predictions import rows_digest
 from include.io.tables import Tables
+from include.steps.outcome_values import OutcomeRows
 
 log = logging.getLogger(__name__)
+
+GROUP_ROWS = 1_000_000
+"""How many rows are held at once; more if one day has more."""
 
 
 def outcomes(
@@ -47,22 +52,24 @@ def outcomes(
         days = ", ".join(map(str, missing[:10]))
         raise DataError(f"{project.name}: not prepared: {days}; run build_features for these days first")
     as_of = {n.day: n.as_of for n in prepared_days}
-    rows, again = 0, False
+    rows, again, on_spark = 0, False, project.run_on.get("outcomes") == "spark"
     changed = set[date]()
     # Look again after recording: a later run date at the same time could not correct what was not recorded yet, and
     # this one could not use what the later one knows. A person may also have withdrawn meanwhile what was recorded.
     while True:
         changed |= _set_aside(project, max(as_of), settings)
-        known = _known(project, as_of, data_view, settings, again=again)
+        known, sizes = _known(project, as_of, data_view, settings, again=again)
         if not known:
             break
-        for name, of_days in known.items():
-            for n in range(0, len(of_days), BLOCK_DAYS):
-                part = dict(list(of_days.items())[n : n + BLOCK_DAYS])
-                values = _values(project, name, Tables(settings), part)
-                for day in record_outcomes(project, name, values, part, settings):
-                    changed.add(day)
-                    rows += values.filter(pl.col("day") == day).height
+        with spark.job() if on_spark else nullcontext() as job:
+            for name, of_days in known.items():
+                counts = {day: _count(of.delivery_id, sizes) for day, of in of_days.items()}
+                for group in grouped_by_rows(counts, GROUP_ROWS):
+                    part = {each: of_days[each] for each in group}
+                    values = _values(project, name, Tables(settings), part, job)
+                    for day in record_outcomes(project, name, values, part, settings):
+                        changed.add(day)
+                        rows += values.filter(pl.col("day") == day).height
         again = True
     log.info("%s: outcomes of %d days recorded, %d rows", interval, len(changed), rows)
     return Recorded(interval=interval, rows=rows, days=len(changed))
@@ -140,8 +147,12 @@ Deliveries = dict[date, OutcomeDelivery]
 
 def _known(
     project: Project, as_of: Mapping[date, datetime], data_view: DataView, settings: Settings, *, again: bool
-) -> dict[str, Deliveries]:
-    """Map each outcome to the deliveries to record; with `again`, only to those newer than the recorded ones."""
+) -> tuple[dict[str, Deliveries], dict[str, int]]:
+    """Map each outcome to the deliveries to record; with `again`, only to those newer than the recorded ones.
+
+    Returns:
+        That, and the number of rows of each delivery.
+    """
     # Read the recorded outcomes first: a run date that has recorded some is prepared, and its deliveries are listed.
     stored = {name: postgres.outcomes.read_newest_outcomes(settings, project.name, name) for name in project.outcomes}
     after = Interval(start=max(as_of) + timedelta(days=1), end=date.max)
@@ -153,7 +164,12 @@ def _known(
         newest = _newest(project, outcome.feed, deliveries, as_of, earlier, later, stored[name])
         there = stored[name] if again else {}
         known[name] = {day: of for day, of in newest.items() if day not in there or there[day].is_older_than(of)}
-    return {name: of_days for name, of_days in known.items() if of_days}
+    sizes = dict(deliveries.select("delivery_id", "rows").iter_rows())
+    return {name: of_days for name, of_days in known.items() if of_days}, sizes
+
+
+def _count(state: str, sizes: Mapping[str, int]) -> int:
+    return sum(sizes[each] for each in deliveries_in(state))
 
 
 def _prepared_before(project: Project, day: date, data_view: DataView, settings: Settings) -> list[date]:
@@ -215,21 +231,20 @@ def _newest(
     return dict(sorted(known.items()))
 
 
-def _values(project: Project, outcome: str, tables: Tables, deliveries: Mapping[date, OutcomeDelivery]) -> pl.DataFrame:
+def _values(
+    project: Project,
+    outcome: str,
+    tables: Tables,
+    deliveries: Mapping[date, OutcomeDelivery],
+    job: tuple[SparkSession, Path] | None,
+) -> pl.DataFrame:
+    """Return the values of an outcome, made by Spark if a job is given."""
     feed = project.outcomes[outcome].feed
     if not schemas.has_entity(project, project.feeds[feed]):
         path = project.folder / "project.yaml"
         raise ConfigError(f"{path}: outcomes.{outcome}: feed {feed} lacks a column of the entity's key")
-    wanted = pl.DataFrame(
-        [(day, of.delivery_id) for day, of in deliveries.items()],
-        schema={"day": pl.Date, "delivery_id": pl.String},
-        orient="row",
-    )
-    within = pl.col("day").is_between(min(deliveries), max(deliveries))
-    scanned = tables.scan(clean_table(project.name, feed)).filter(within)
-    rows = rows_of(scanned, wanted, project.feeds[feed].key)
-    with without_values():
-        found = outcome_column(project, outcome, "value")(rows).select("day", "entity_id", "value").collect()
+    rows = OutcomeRows(project, outcome, tables, {day: of.delivery_id for day, of in deliveries.items()})
+    found = rows.by_spark(*job) if job else rows.by_worker()
     labels = project.outcomes[outcome].labels
     if undeclared := found.filter(pl.col("value") < 0).height if labels else 0:
         raise DataError(

@@ -7,7 +7,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import reduce
 from pathlib import Path
@@ -20,7 +20,7 @@ from include.core import schemas
 from include.core.errors import DataError
 from include.core.feeds import HORIZON
 from include.core.horizons import KEY, with_horizon
-from include.core.interval import Interval
+from include.core.interval import Interval, grouped_by_rows
 from include.core.names import features_table
 from include.core.records import DataView, TableRef
 from include.io import native, spark
@@ -147,12 +147,14 @@ class WorkerPlace(ScorePlace):
     def count(self, part: ScorePart) -> dict[date, FeatureCount]:
         """Count the features of each day that has any."""
         found: dict[date, FeatureCount] = {}
-        for days in _together(part.features):
-            rows = part.rows(self._tables).filter(pl.col("day").is_in(days)).select(KEY)
+        expected = {day: of_day.rows for day, of_day in part.features.items()}
+        for days in grouped_by_rows(expected, COUNTED_ROWS):
+            group = replace(part, features={day: part.features[day] for day in days})
+            rows = group.rows(self._tables).select(KEY)
             counts = rows.group_by("day").agg(
                 pl.len(), keys=pl.struct(HORIZON, "entity_id").n_unique(), scored=part.is_scored().sum()
             )
-            with part.files_of_features():
+            with group.files_of_features():
                 found |= {day: FeatureCount(*of_day) for day, *of_day in counts.collect().iter_rows()}
         return found
 
@@ -244,16 +246,3 @@ def place_of_scores(tables: Tables, *, on_spark: bool) -> Iterator[ScorePlace]:
         return
     with spark.job() as (session, staged):
         yield SparkPlace(tables, session, staged)
-
-
-def _together(features: Mapping[date, TableRef]) -> Iterator[list[date]]:
-    """Yield the days in groups of at most COUNTED_ROWS rows, or of one day that has more."""
-    days: list[date] = []
-    rows = 0
-    for day, of_day in sorted(features.items()):
-        if days and rows + of_day.rows > COUNTED_ROWS:
-            yield days
-            days, rows = [], 0
-        days.append(day)
-        rows += of_day.rows
-    yield days

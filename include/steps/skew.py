@@ -204,18 +204,16 @@ class _Recomputing:
         scored = score_rows(loaded, batch.model_version, of_score)
         columns = [name for name in stored.columns if name not in (*KEY, "as_of", "data_view")]
         missing, features = difference(stored, again, KEY, columns, exact=self.exact)
-        # Batches of earlier versions of the product were scored a day at a time, so a part of one may differ in the
-        # last bits.
-        exact = self.exact and published.sample.height == batch.rows
         sample = published.keys.hstack(published.sample.drop(HORIZON, "entity_id"))
-        _, scores = difference(sample, scored, KEY, COMPARED, exact=exact)
+        # Another processor may have made the scores, or an earlier version of the product, which scored a day at once.
+        _, scores = difference(sample, scored, KEY, COMPARED, exact=False)
         summary = summary_of_version(model, batch.model_version, loaded, self.settings)
         types = {name: str(kind) for name, kind in stored.schema.items()}
         unlike = unlike_training(summary.inputs, stored)
         found = replace(
             check,
             rows=published.sample.height,
-            exact=exact,
+            exact=self.exact,
             missing=missing,
             features=features,
             scores=scores,

@@ -214,9 +214,9 @@ def test_earlier_days_are_read_again_only_for_a_correction(
 ) -> None:
     read: list[list[date]] = []
 
-    def reading(project: Project, outcome: str, tables: Any, deliveries: dict[date, Any]) -> pl.DataFrame:
+    def reading(project: Project, outcome: str, tables: Any, deliveries: dict[date, Any], job: None) -> pl.DataFrame:
         read.append(list(deliveries))
-        return values_of(project, outcome, tables, deliveries)
+        return values_of(project, outcome, tables, deliveries, job)
 
     values_of = step._values
     monkeypatch.setattr(step, "_values", reading)

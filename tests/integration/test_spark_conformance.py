@@ -2,18 +2,28 @@
 
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from polars.testing import assert_frame_equal
 
 from include.config.explanations import Explanations
-from include.config.loading import load_model
+from include.config.loading import load_model, load_project
 from include.config.model import Model
+from include.core import schemas
 from include.core.interval import Interval
+from include.core.project import Project
 from include.core.settings import Settings
-from include.io.tables import Tables
+from include.core.stack import state_id
+from include.io import postgres
+from include.io.tables import Scope, Tables
+from include.steps.outcome_values import OutcomeRows
+from include.steps.outcomes import outcomes
 from include.steps.score import score
+from tests.integration.training import DAYS, correct
+from tests.integration.training import PROJECT as FERRIES
 from tests.spark_connect import TOKEN, begun, given_as_text, run
 from tools.spark_server import TOKEN_FILE
 
@@ -21,7 +31,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
 
 SCORE = """
 import sys
-from include.config.loading import load_model
+from include.config.loading import load_model, load_project
 from include.core.settings import Settings
 from tests.integration.test_spark_conformance import scored
 
@@ -70,3 +80,79 @@ def test_scores_are_equal(trained: Settings, remote: str, shared: bool) -> None:
     assert_frame_equal(scores(trained), on_spark, check_exact=True)
     assert on_spark["reasons"].null_count() == 0
     assert on_spark.height > 1000
+
+
+OUTCOMES = """
+import sys
+from include.config.loading import load_project
+from include.core.settings import Settings
+from tests.integration.test_spark_conformance import recorded
+
+spark, settings = {"outcomes": "spark"}, Settings.model_validate_json(sys.stdin.read())
+print(recorded(load_project("ferries").model_copy(update={"run_on": spark}), settings))
+"""
+
+
+def recorded(project: Project, settings: Settings) -> int:
+    """Record the outcomes of all prepared days; return how many rows changed."""
+    return outcomes(project, DAYS, settings).rows
+
+
+def in_tables(settings: Settings) -> list[Any]:
+    columns = "outcome, day, entity_id, value, label"
+    with postgres.connection.engine(settings).connect() as connection:
+        return [*connection.execute(sa.text(f"SELECT {columns} FROM outcomes ORDER BY {columns}"))]
+
+
+@PLACES
+def test_outcomes_are_equal(prepared: Settings, remote: str, shared: bool) -> None:
+    correct(prepared, DAYS.start, minutes_before_cutoff=5)
+    assert int(printed(OUTCOMES, remote if shared else None, prepared)) > 1000
+    on_spark = in_tables(prepared)
+    assert recorded(load_project("ferries"), prepared) == 0, "an outcome that differs in a bit would be written again"
+    with postgres.connection.engine(prepared).begin() as connection:
+        connection.execute(sa.text("TRUNCATE outcomes, outcome_days"))
+    assert recorded(load_project("ferries"), prepared) == len(on_spark)
+    assert in_tables(prepared) == on_spark
+
+
+STACK = """
+import sys
+from include.core.settings import Settings
+from include.io import spark
+from tests.integration.test_spark_conformance import stack
+
+rows = stack(Settings.model_validate_json(sys.stdin.read()))
+with spark.job() as (session, staged):
+    print(rows.by_spark(session, staged).sort("entity_id").write_json())
+"""
+
+
+def stack(settings: Settings) -> OutcomeRows:
+    """Return rows of a day with a whole file and a delivery of changed rows, which has a key of the first one."""
+    tables, schema = Tables(settings), schemas.clean(FERRIES, FERRIES.feeds["logbook"])
+    ids = [("whole", "1"), ("whole", "2"), ("changed", "2"), ("changed", "3"), ("withdrawn", "1")]
+    rows = pl.DataFrame(
+        {
+            "day": [DAYS.start] * len(ids),
+            "delivery_id": [delivery for delivery, _ in ids],
+            "entity_id": [entity for _, entity in ids],
+            **{
+                name: [entity for _, entity in ids]
+                for name in FERRIES.feeds["logbook"].key
+                if schema[name] == pl.String
+            },
+            "delay_minutes": [1.5, 2.5, 3.5, None, 9.5],
+        },
+        schema_overrides={"day": pl.Date},
+    )
+    absent = [pl.lit(None, kind).alias(name) for name, kind in schema.items() if name not in rows.columns]
+    whole = rows.with_columns(absent).select(pl.col(name).cast(kind) for name, kind in schema.items())
+    tables.replace("clean_ferries__logbook", whole, Scope(DAYS), sort_by=["day", "delivery_id", "entity_id"])
+    return OutcomeRows(FERRIES, "ferry_delay", tables, {DAYS.start: state_id(["whole", "changed"])})
+
+
+def test_outcomes_of_a_stack_are_equal(settings: Settings, remote: str) -> None:
+    expected = stack(settings).by_worker().sort("entity_id")
+    assert expected["value"].to_list() == [1.5, 3.5, None]
+    assert printed(STACK, remote, settings) == expected.write_json()

@@ -88,6 +88,11 @@ class TestProject:
                 "feeds.logbook.columns.vessel.clas: unknown key; did you mean 'class'?",
             ),
             ("entity.kee", [], "entity.kee: unknown key; did you mean 'key'?"),
+            (
+                "run_on",
+                {"outcomes": "databricks"},
+                "run_on: outcomes writes to the shared database, which Databricks cannot reach; write worker or spark",
+            ),
             ("outcomes.late_ferry.sgl", "1", "outcomes.late_ferry.sgl: unknown key; did you mean 'sql'?"),
             ("name", "ferries", "name: is the folder's name, and is not written in the file"),
             ("timezone", "America/NewYork", "timezone: no timezone 'America/NewYork'; did you mean 'America/New_York'"),

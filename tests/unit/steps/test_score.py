@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -304,6 +305,28 @@ def test_each_day_is_read_at_the_version_that_it_names(settings: Settings, table
     found = stored(tables).group_by("day").agg(pl.col("features_version").unique()).sort("day")
     assert found["features_version"].to_list() == [[by_day[day].version] for day in DAYS.days]
     assert tables.version("scores_late_ferry") == 1  # one commit all the same
+
+
+def test_days_are_counted_without_opening_the_versions_of_other_days(
+    settings: Settings, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = prepared(settings)
+    write(tables, features())
+    write(tables, features())
+    there = {**prepared(settings), FIRST: before[FIRST]}
+    scorer: Any = SimpleNamespace(loaded=loaded(), version=1)
+    part = score_places.ScorePart("ferries", "scores_late_ferry", there, "point_in_time", scorer)
+    opened, scan = [], Tables.scan
+
+    def scanned(self: Tables, table: str, version: int) -> pl.LazyFrame:
+        opened.append(version)
+        return scan(self, table, version)
+
+    monkeypatch.setattr(Tables, "scan", scanned)
+    monkeypatch.setattr(score_places, "COUNTED_ROWS", 1)
+    counted = score_places.WorkerPlace(tables).count(part)
+    assert {day: each.rows for day, each in counted.items()} == ROWS
+    assert opened == [there[day].version for day in DAYS.days]
 
 
 def test_features_whose_files_are_gone_are_named(settings: Settings, tables: Tables) -> None:
