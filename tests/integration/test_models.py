@@ -623,7 +623,7 @@ def killed(settings: Settings, *arguments: str) -> None:
 
 @pytest.mark.parametrize("where", KILLED_IN_FIT)
 def test_a_killed_fit_is_made_again_unless_it_was_recorded(prepared: Settings, where: str) -> None:
-    """A finished run that was not recorded may be somebody else's, so it is left alone. So is one with all but its end."""
+    """A finished run that was not recorded may be somebody else's, so it stays; so does one that lacks only its end."""
     killed(prepared, "fit", where)
     left = {r.info.run_id for r in runs(prepared) if r.info.status == "FINISHED"}
     assert bool(left) == (where == "after the run is finished")
