@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated
+from unittest.mock import patch
 
 import typer
 
 from bench import cpu
 from bench.models import write_project
+from bench.night import measure_idle
 from bench.results import Result
 from bench.table import goals_table
 from include.config.loading import load_project, model_names
@@ -30,7 +32,6 @@ from tools.stack import Stack
 from tools.stack.environment import PROJECTS
 
 MODELS = 50
-IDLE_SECONDS = 60
 AT_ONCE = 2
 GOAL = 1.1
 NAME = "ferries_50"
@@ -41,18 +42,11 @@ console = console_for_people()
 @contextmanager
 def many_models(models: int) -> Iterator[Path]:
     """Write a project with so many models to a folder that `NIGHTLY_PROJECTS` names meanwhile."""
-    before = os.environ.get(PROJECTS)
     with tempfile.TemporaryDirectory(prefix="nightly-many-") as folder:
         Path(folder).chmod(0o711)  # as root, PostgreSQL runs as another user, who must be able to enter the folder
         write_project(Path(folder) / "projects" / NAME, range(models), simulated=True)
-        os.environ[PROJECTS] = str(Path(folder) / "projects")
-        try:
+        with patch.dict(os.environ, {PROJECTS: str(Path(folder) / "projects")}):
             yield Path(folder)
-        finally:
-            if before is None:
-                del os.environ[PROJECTS]
-            else:
-                os.environ[PROJECTS] = before
 
 
 def train_all(stack: Stack, names: list[str], day: date) -> None:
@@ -86,10 +80,7 @@ def measure(models: int) -> tuple[float, float, float]:
             airflow = AirflowApi(stack, project)
             airflow.wait_for_dags(dag_ids)
             airflow.follow(airflow.run(dag_ids, "warm", run_dates[0]))
-            time.sleep(10)
-            before, began = cpu.used(), time.monotonic()
-            time.sleep(IDLE_SECONDS)
-            idle = (cpu.used() - before) / (time.monotonic() - began)
+            idle = measure_idle()
             before, began = cpu.used(), time.monotonic()
             airflow.follow(airflow.run(dag_ids, "measured", run_dates[1]))
             seconds = time.monotonic() - began

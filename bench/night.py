@@ -50,10 +50,7 @@ def measure(name: str, run: Callable[[date], None], run_dates: Sequence[date]) -
     """Run COLD run dates, measure the idle services, then the other run dates one after the other."""
     for day in run_dates[:COLD]:
         run(day)
-    time.sleep(10)  # what a run leaves to do, such as writing logs
-    before, began = cpu.used(), time.monotonic()
-    time.sleep(IDLE_SECONDS)
-    idle = (cpu.used() - before) / (time.monotonic() - began)
+    idle = measure_idle()
     cores, seconds = [], []
     for day in run_dates[COLD:]:
         before, began = cpu.used(), time.monotonic()
@@ -62,6 +59,14 @@ def measure(name: str, run: Callable[[date], None], run_dates: Sequence[date]) -
         cores.append(cpu.used() - before - idle * seconds[-1])
     console.print(f"  {name}: {', '.join(f'{each:.1f}' for each in cores)} core-seconds; idle {idle:.2f} a second")
     return NightCost(name, mean(cores), mean(seconds), idle)
+
+
+def measure_idle() -> float:
+    """Return the core-seconds a second of services that have nothing to run."""
+    time.sleep(10)  # what a run leaves to do, such as writing logs
+    before, began = cpu.used(), time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    return (cpu.used() - before) / (time.monotonic() - began)
 
 
 def costs_table(costs: Sequence[NightCost]) -> Table:

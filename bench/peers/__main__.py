@@ -6,12 +6,11 @@ runs is measured too, and left out. The benchmark checks that all three make the
 """
 
 import os
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from bench.results import Result
 from include.io.tables import Tables
 from tools.console import console_for_people
 from tools.stack import ROOT
+from tools.stack.ports import find_free_port
 
 START_SECONDS = 180
 RUN_SECONDS = 300
@@ -46,7 +46,7 @@ class Peer:
     def __init__(self, home: Path, environment: dict[str, str], database_url: str) -> None:
         self.home = home
         self.bin = ROOT / ".venv" / "peers" / self.name / "bin"
-        self.port = _free_port()
+        self.port = find_free_port()
         self.environment = {**_plain(), **environment, "PYTHONPATH": str(ROOT), "HOME": str(home)}
         self.database_url = database_url
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
@@ -108,7 +108,7 @@ class Dagster(Peer):
     def __init__(self, home: Path, environment: dict[str, str], database_url: str) -> None:
         super().__init__(home, environment, database_url)
         self.environment["DAGSTER_HOME"] = str(home)
-        self.code_port = _free_port()
+        self.code_port = find_free_port()
         storage = f"storage: {{postgres: {{postgres_url: '{database_url}'}}}}\ntelemetry: {{enabled: false}}\n"
         (home / "dagster.yaml").write_text(storage)
         server = f"{{host: 127.0.0.1, port: {self.code_port}, location_name: night}}"
@@ -282,12 +282,6 @@ def results() -> list[Result]:
 def _plain() -> dict[str, str]:
     """Return the environment without what names the product's Python or Spark."""
     return {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TZ", "TMPDIR")}
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _wait(holds: Callable[[], bool], seconds: float, otherwise: str) -> None:

@@ -5,8 +5,7 @@ step reads what the one before it wrote, and writes the same again when it runs 
 product nor an orchestrator.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from os import environ
@@ -75,16 +74,11 @@ class Night:
 
     def publish(self) -> None:
         """Replace the run date's predictions and entities in one transaction."""
-        with self._connected() as connection:
+        with adbc_driver_postgresql.dbapi.connect(self.database_url) as connection:
             with connection.cursor() as cursor:
                 cursor.execute(f"DELETE FROM predictions WHERE day = '{self.run_date}'")  # noqa: S608
                 cursor.execute(f"DELETE FROM entities WHERE day = '{self.run_date}'")  # noqa: S608
             bare.publish(connection, self._read("scores"), self._read("features"))
-
-    @contextmanager
-    def _connected(self) -> Iterator[adbc_driver_postgresql.dbapi.Connection]:
-        with adbc_driver_postgresql.dbapi.connect(self.database_url) as connection:
-            yield connection
 
     def _clean(self, feed: PlainFeed, days: list[date]) -> pl.DataFrame:
         found = (self.tables / "clean" / feed.name / f"{day}-0.parquet" for day in days)

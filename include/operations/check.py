@@ -42,8 +42,9 @@ def check(project: Project, interval: Interval, settings: Settings) -> list[str]
     dropped = postgres.months.read_dropped(settings, project.name)
     for model in model_names(project.name):
         for chunk in interval.chunks(BLOCK_DAYS):
-            findings += _batches(model, chunk, settings, dropped)
-            findings += _pointers(project, model, chunk, settings, as_of, dropped)
+            pointers = postgres.predictions.read_pointers(settings, model, chunk)
+            findings += _batches(model, chunk, settings, dropped, {*pointers["batch_id"]})
+            findings += _pointers(project, model, chunk, settings, pointers, as_of, dropped)
         findings += _versions(model, interval, settings)
     return [*findings, *_page(project, settings)]
 
@@ -67,13 +68,18 @@ def _features(project: Project, interval: Interval, prepared_days: list[Prepared
         yield f"{project.name} {day}: {table} has {found} rows ({data_view}), but the day is not prepared"
 
 
-def _batches(model: str, interval: Interval, settings: Settings, dropped: Collection[date] = ()) -> Iterator[str]:
+def _batches(
+    model: str,
+    interval: Interval,
+    settings: Settings,
+    dropped: Collection[date] = (),
+    published: Collection[str] = (),
+) -> Iterator[str]:
     """Check each batch, published or not: count its rows and compute its digest again.
 
     A batch of a month that left the database (`retention`) has no rows, or all of them if it was published again.
     """
     predictions = postgres.predictions.read_predictions(settings, model, interval)
-    published = set(postgres.predictions.read_pointers(settings, model, interval)["batch_id"])
     of_batch = {batch: rows for (batch,), rows in predictions.partition_by("batch_id", as_dict=True).items()}
     for batch in postgres.predictions.read_batches(settings, model, interval).iter_rows(named=True):
         rows = of_batch.get(batch["batch_id"], predictions.clear())
@@ -97,11 +103,11 @@ def _pointers(
     model: str,
     interval: Interval,
     settings: Settings,
+    pointers: pl.DataFrame,
     as_of: Mapping[tuple[date, datetime], PreparedDay],
     dropped: Collection[date],
 ) -> Iterator[str]:
     """Check that readers see the right batch, with the right version and all rows of the prepared day."""
-    pointers = postgres.predictions.read_pointers(settings, model, interval)
     for pointer in pointers.iter_rows(named=True):
         day, batch = pointer["day"], pointer["batch_id"]
         where = f"{model} {day}: published batch {batch}"

@@ -158,10 +158,12 @@ def _months(
         first = today.year * 12 + today.month - 1
         coming = [date(n // 12, n % 12 + 1, 1) for n in range(first, first + COMING_MONTHS + 1)]
         postgres.months.make_months(settings, project, coming)
-    declared, kept = project.retention.predictions, postgres.months.read_kept(settings, project.name)
-    if declared is None or kept is None:
-        if declared is not None:
-            log.warning("%s: retention.predictions counts from the next migrate, so no month is removed", project.name)
+    declared = project.retention.predictions
+    if declared is None:
+        return ()
+    kept = postgres.months.read_kept(settings, project.name)
+    if kept is None:
+        log.warning("%s: retention.predictions counts from the next migrate, so no month is removed", project.name)
         return ()
     past = first_kept_day(min(today, project.day_of(utc_now())), max(declared, kept))
     old = postgres.months.read_months(settings, project, past)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.names import entities_table
+from include.core.periods import Period
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io.postgres import schema
@@ -77,7 +78,7 @@ def read_months(settings: Settings, project: Project, before: date) -> list[Stor
         parts = connection.execute(sa.text(PARTS), {"entities": entities}).all()
     found = []
     for part, month, relation, size in parts:
-        if _after(month) > before:
+        if Period.containing("month", month).run_date > before:
             continue
         rows = sa.table(part, sa.column("model"))
         counting = sa.select(sa.func.count()).select_from(rows)
@@ -100,11 +101,6 @@ def read_kept(settings: Settings, project: str) -> int | None:
     return kept
 
 
-def _after(month: date) -> date:
-    """Return the first day of the next month."""
-    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
-
-
 def read_needs(settings: Settings, project: Project, months: Collection[date]) -> dict[date, list[str]]:
     """Return by month what still needs it, in words.
 
@@ -114,7 +110,7 @@ def read_needs(settings: Settings, project: Project, months: Collection[date]) -
     found: dict[date, list[str]] = {}
     with engine(settings).connect() as connection:
         for month in sorted(months):
-            last = date.fromordinal(_after(month).toordinal() - 1)
+            last = Period.containing("month", month).days.end
             needs = [*_incomplete(connection, project, month, last), *_decisions(connection, project, month, last)]
             if needs:
                 found[month] = needs

@@ -63,7 +63,7 @@ def _extend_table(cursor: Any, project: Project, types: dict[str, str]) -> None:
     key = 'day date, horizon integer DEFAULT 0, entity_id text COLLATE "C", PRIMARY KEY (day, horizon, entity_id)'
     made = "CREATE TABLE IF NOT EXISTS {} (" + key + ") PARTITION BY RANGE (day)"  # see `make_month`
     cursor.execute(sql.SQL(made).format(table))
-    present = _read_columns(cursor, name)
+    present = read_columns(cursor, name)
     for column, kind in types.items():
         if present.get(column, kind) != kind:
             raise ConfigError(
@@ -78,7 +78,7 @@ def _extend_table(cursor: Any, project: Project, types: dict[str, str]) -> None:
 def _extend_view(cursor: Any, project: Project, columns: list[str]) -> None:
     name, table = entities_view(project.name), sql.Identifier(entities_table(project.name))
     view = sql.Identifier(name)
-    if list(_read_columns(cursor, name)) != columns:
+    if list(read_columns(cursor, name)) != columns:
         try:
             cursor.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(view))
         except errors.DependentObjectsStillExist as error:
@@ -118,7 +118,7 @@ def describe_column(project: Project, column: str) -> str:
     return declared.description or f"{column} of the feed {feed}."
 
 
-def _read_columns(cursor: Any, relation: str) -> dict[str, str]:
+def read_columns(cursor: Any, relation: str) -> dict[str, str]:
     """Return name and type of each column of a table or view, in order; empty if it does not exist."""
     cursor.execute(
         "SELECT a.attname, format_type(a.atttypid, a.atttypmod) "

@@ -22,7 +22,7 @@ from include.core.names import entities_table, predictions_view
 from include.core.printable import printable
 from include.core.project import Project
 from include.io.postgres import schema
-from include.io.postgres.migrations.entities import describe_column
+from include.io.postgres.migrations.entities import describe_column, read_columns
 
 RESERVED = frozenset({"current", "newest", "replaced"})
 """Models cannot have these names: the product has views `current_predictions` and so on."""
@@ -174,6 +174,10 @@ def _drop(cursor: Any, view: str) -> None:
 def _extend_view(cursor: Any, project: Project, model: Model) -> None:
     name = predictions_view(model.name)
     view, columns = sql.Identifier(name), columns_of(project, model)
+
+    def in_order(relation: str) -> list[tuple[str, str]]:
+        return [*read_columns(cursor, relation).items()]
+
     statement = _statement(project, model, columns)
     # The database prints both definitions in the same way, so that they can be compared.
     cursor.execute(sql.SQL("CREATE VIEW {} WITH (security_barrier) AS {}").format(WANTED, statement))
@@ -183,7 +187,7 @@ def _extend_view(cursor: Any, project: Project, model: Model) -> None:
     wanted, present = cursor.fetchone()
     if wanted == present:
         cursor.execute(sql.SQL("DROP VIEW {}").format(WANTED))
-    elif present is not None and _columns(cursor, "wanted_view") == _columns(cursor, name):
+    elif present is not None and in_order("wanted_view") == in_order(name):
         cursor.execute(sql.SQL("DROP VIEW {}").format(WANTED))  # views of others on top of the present one stay
         cursor.execute(sql.SQL("CREATE OR REPLACE VIEW {} WITH (security_barrier) AS {}").format(view, statement))
     else:
@@ -198,17 +202,6 @@ def _extend_view(cursor: Any, project: Project, model: Model) -> None:
     _comment(cursor, sql.SQL("VIEW {}").format(view), about)
     for column, (_, described) in columns.items():
         _comment(cursor, sql.SQL("COLUMN {}.{}").format(view, sql.Identifier(column)), described)
-
-
-def _columns(cursor: Any, view: str) -> list[tuple[str, str]]:
-    """Return names and types of the columns of a view."""
-    cursor.execute(
-        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s) "
-        "AND attnum > 0 ORDER BY attnum",
-        (f'"{view}"',),
-    )
-    found: list[tuple[str, str]] = cursor.fetchall()
-    return found
 
 
 def _statement(project: Project, model: Model, columns: Mapping[str, tuple[str, str]]) -> sql.Composed:
