@@ -37,6 +37,10 @@ CONNECT_PORT = 15002  # the default port of Spark Connect
 TOKEN_FILE = "NIGHTLY_SPARK_TOKEN_FILE"
 """The variable that names the file with the token of the server in SPARK_REMOTE."""
 OF_A_CLUSTER = "x-databricks-"  # a header in the Spark Connect address of a Databricks cluster
+OF_SESSIONS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # polars reads the default, INT96, as nanoseconds
+}
 KEPT_SECONDS = 2 * 24 * 3600
 ROW_GROUP = 100_000  # the least number of rows for one task
 
@@ -62,6 +66,7 @@ def session() -> SparkSession:
     builder = SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC")
     if on_databricks():
         return builder.getOrCreate()
+    builder = builder.config(map=OF_SESSIONS)
     before = os.umask(0o077)  # what the JVM writes has data in it, some of it directly in /tmp
     try:
         spark = builder.getOrCreate()
@@ -70,7 +75,7 @@ def session() -> SparkSession:
             raise
         raise ConfigError(
             "no Spark starts on this machine, and SPARK_REMOTE names no server. Install Java 17 or later (JAVA_HOME "
-            "says where it is), or set SPARK_REMOTE=sc://host:15002. score and outcomes also run without Spark: "
+            "says where it is), or set SPARK_REMOTE=sc://host:15002. validate, score and outcomes also run without Spark: "
             "run_on: worker. Spark's own words are above"
         ) from error
     finally:
@@ -134,7 +139,7 @@ def _session_of(remote: str) -> SparkSession:
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
     builder = ConnectSession.builder.channelBuilder(channel).appName("nightly-ml")
     try:
-        spark = builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
+        spark = builder.config(map=OF_SESSIONS).getOrCreate()
     except SparkConnectGrpcException as error:
         if error.getGrpcStatusCode().name != "UNAUTHENTICATED":
             raise
@@ -221,7 +226,12 @@ def staged(spark: SparkSession, rows: pl.LazyFrame, file: Path) -> DataFrame:
     if not file.exists():
         with without_values():
             rows.sink_parquet(file, row_group_size=ROW_GROUP)
-    return spark.read.schema(struct_type(rows.collect_schema())).parquet(str(file))
+    return of_files(spark, rows.collect_schema(), file)
+
+
+def of_files(spark: SparkSession, columns: Mapping[str, pl.DataType], path: Path) -> DataFrame:
+    """Return the rows of a Parquet file, or of those of a folder."""
+    return spark.read.schema(struct_type(columns)).parquet(str(path))
 
 
 def write(

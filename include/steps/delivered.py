@@ -5,8 +5,9 @@ file. So blocks depend neither on the files of the table nor on the order of row
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -22,6 +23,10 @@ from include.core.settings import Settings
 from include.core.storable import MAX_KEY_BYTES
 from include.io.hash_key import read_hash_key
 from include.io.tables import Scope, Tables
+
+if TYPE_CHECKING:
+    from include.quality.marks import Blocks, Marks
+    from include.quality.rows import RowRules
 
 BLOCK_VALUES = 4_000_000
 """How many values the rows of a block have."""
@@ -66,6 +71,11 @@ class DeliveryRows:
         """The number of rows; of a large delivery, once all its blocks were read."""
         return sum(self._heights)
 
+    @property
+    def to_check(self) -> "pl.DataFrame | Blocks | Marks":
+        """What `Suites.findings` takes."""
+        return self.whole.typed if self.whole else self.typed
+
     def blocks(self) -> Iterator[TypedRows]:
         """Yield the rows."""
         if self.whole:
@@ -73,10 +83,13 @@ class DeliveryRows:
             return
         heights = []
         for least, most in self._ranges:
-            block = self._reader.part(self.about, least, most)
+            block = self._block(least, most)
             heights.append(block.height)
             yield block
         self._heights = heights
+
+    def _block(self, least: int, most: int) -> TypedRows:
+        return self._reader.part(self.about, least, most)
 
     def typed(self) -> Iterator[pl.DataFrame]:
         """Yield the typed rows."""
@@ -91,7 +104,7 @@ class DeliveryRows:
         for (least, most), height in zip(self._ranges, self._heights, strict=True):
             inside = [place - start for place in places if start <= place < start + height]
             if inside or not found:
-                found.append(self._reader.part(self.about, least, most).at(inside))
+                found.append(self._block(least, most).at(inside))
             start += height
         parts = ((rows.stored, rows.raw, rows.typed) for rows in found)
         return TypedRows(*(pl.concat(each) for each in zip(*parts, strict=True)))
@@ -116,40 +129,69 @@ class Reader:
 
     def __init__(self, project: Project, name: str, settings: Settings, erased: Erasures) -> None:
         """Take the feed, and the erased persons, whose rows are left out."""
-        self._project, self._feed, self._erased = project, project.feeds[name], erased
+        self.project, self.feed, self._erased = project, project.feeds[name], erased
         self.table = raw_table(project.name, name)
         self._tables, self._key = Tables(settings), read_hash_key(settings, project.name)
 
     def read(self, deliveries: pl.DataFrame) -> list[DeliveryRows]:
         """Return the rows of the deliveries of a chunk, of which all but a large one are read."""
         about = [*deliveries.iter_rows(named=True)]
-        if len(about) == 1 and about[0]["rows"] > block_rows(self._project, about[0]):
+        if len(about) == 1 and about[0]["rows"] > block_rows(self.project, about[0]):
             return [DeliveryRows(self, about[0])]
         scope = Scope.of_deliveries(deliveries["day"].to_list(), deliveries["delivery_id"].to_list())
-        whole = self._rows(self._tables.scan(self.table).filter(scope.expr()))
+        whole = self._rows(*self._landed(self._tables.scan(self.table).filter(scope.expr())))
         parts = (_parts(frame, about) for frame in (whole.stored, whole.raw, whole.typed))
         return [DeliveryRows(self, each, TypedRows(*rows)) for each, *rows in zip(about, *parts, strict=True)]
 
     def ranges(self, delivery: dict[str, Any]) -> list[tuple[int, int]]:
         """Return the first and last `_row` of each block of a large delivery, at least one."""
         least, most = self._of(delivery).select(pl.min("_row"), pl.max("_row").alias("most")).collect().row(0)
-        step = block_rows(self._project, delivery)
+        step = block_rows(self.project, delivery)
         starts = range(least, most + 1, step) if least is not None else [0]
         return [(start, start + step - 1) for start in starts]
 
     def part(self, delivery: dict[str, Any], least: int, most: int) -> TypedRows:
         """Return the rows of a block of a large delivery."""
-        return self._rows(self._of(delivery).filter(pl.col("_row").is_between(least, most)))
+        return self._rows(*self.landed(delivery, least, most))
+
+    def landed(self, delivery: dict[str, Any], least: int, most: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return the rows of a block of a large delivery as they are stored, and as they were landed."""
+        return self._landed(self._of(delivery).filter(pl.col("_row").is_between(least, most)))
 
     def _of(self, delivery: dict[str, Any]) -> pl.LazyFrame:
         scope = Scope.of_deliveries([delivery["day"]], [delivery["delivery_id"]])
         return self._tables.scan(self.table).filter(scope.expr())
 
-    def _rows(self, raw: pl.LazyFrame) -> TypedRows:
+    def _landed(self, raw: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         stored = raw.sort("day", "delivery_id", "_row").collect()
-        stored = without_erased_hashes(self._feed, stored, self._erased, self._key)
-        plain = opened(self._feed, stored, self._key)
-        return TypedRows(stored, plain, typed_rows(self._project, self._feed, plain))
+        stored = without_erased_hashes(self.feed, stored, self._erased, self._key)
+        return stored, opened(self.feed, stored, self._key)
+
+    def _rows(self, stored: pl.DataFrame, plain: pl.DataFrame) -> TypedRows:
+        return TypedRows(stored, plain, typed_rows(self.project, self.feed, plain))
+
+
+@contextmanager
+def rows_of_chunk(reader: Reader, deliveries: pl.DataFrame, rules: "RowRules") -> Iterator[list[DeliveryRows]]:
+    """Yield the rows of the deliveries of a chunk; those of a large one are typed by Spark if `run_on` says so.
+
+    Args:
+        reader: of the feed.
+        deliveries: rows of `schemas.DELIVERIES`.
+        rules: of the feed.
+    """
+    if reader.project.run_on.get("validate") != "spark":
+        yield reader.read(deliveries)
+        return
+    from include.steps import spark_rows  # the import of pyspark takes a second
+
+    spark_rows.require_shared_folder()
+    delivered = reader.read(deliveries)
+    if delivered[0].whole:
+        yield delivered
+        return
+    with spark_rows.spark.job() as (session, staged):
+        yield [spark_rows.SparkRows(reader, each.about, rules, session, staged) for each in delivered]
 
 
 def block_rows(project: Project, delivery: dict[str, Any]) -> int:

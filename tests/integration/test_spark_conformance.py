@@ -1,30 +1,47 @@
 """A step gives the same rows on Spark as on the worker, to the bit: with a Spark of its own, and with a server's."""
 
-from collections.abc import Iterator
-from datetime import date
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
+import yaml
 from polars.testing import assert_frame_equal
+from pyspark.sql import DataFrame, SparkSession
 
 from include.config.explanations import Explanations
 from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core import schemas
 from include.core.interval import Interval
+from include.core.journal import Entry
+from include.core.personal import SEALED
 from include.core.project import Project
 from include.core.settings import Settings
 from include.core.stack import state_id
 from include.io import postgres
+from include.io.executors import STAGED
+from include.io.hash_key import read_hash_key
+from include.io.journal import read_journal
 from include.io.tables import Scope, Tables
+from include.steps import delivered
+from include.steps.land import land
 from include.steps.outcome_values import OutcomeRows
 from include.steps.outcomes import outcomes
 from include.steps.score import score
+from include.steps.verdicts import give_verdicts
+from tests.deliveries import delivery, enter
+from tests.integration.small import select
 from tests.integration.training import DAYS, correct
 from tests.integration.training import PROJECT as FERRIES
+from tests.landing import DAY, VESSEL, deliver_one, logbook, rows_of, sailings, spoil, text_of, versions
 from tests.spark_connect import TOKEN, begun, given_as_text, run
+from tests.unit.test_corpus import CASES, landed
 from tools.spark_server import TOKEN_FILE
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
@@ -156,3 +173,161 @@ def test_outcomes_of_a_stack_are_equal(settings: Settings, remote: str) -> None:
     expected = stack(settings).by_worker().sort("entity_id")
     assert expected["value"].to_list() == [1.5, 3.5, None]
     assert printed(STACK, remote, settings) == expected.write_json()
+
+
+VALIDATE = """
+import sys
+from include.config.loading import load_project
+from include.core.settings import Settings
+from tests.integration.test_spark_conformance import validated
+
+spark, settings = {"validate": "spark"}, Settings.model_validate_json(sys.stdin.read())
+print(validated(load_project("ferries").model_copy(update={"run_on": spark}), settings))
+"""
+
+SHARE = {"expect": "share_of_quarantined_rows_to_be_at_most", "max_value": 0.9, "severity": "critical"}
+RULES = {
+    "sailings": [
+        SHARE,
+        {"expect": "column_values_to_be_in_set", "column": "dest", "value_set": ["HOB", "QQQ"], "severity": "critical"},
+        {"expect": "column_values_to_be_between", "column": "distance_miles", "max_value": 3000, "severity": "critical"},
+        {"expect": "column_values_to_not_be_null", "column": "dest", "mostly": 0.5, "severity": "critical"},
+        {"expect": "column_values_to_be_unique", "column": "distance_miles", "severity": "warning"},
+        # Great Expectations evaluates these: a rule about rows, and two about a whole delivery
+        {"expect": "column_values_to_match_regex", "column": "dest", "regex": "^(?!QQQ)", "severity": "critical"},
+        {"expect": "column_mean_to_be_between", "column": "distance_miles", "max_value": 9, "severity": "warning"},
+        {"expect": "column_max_to_be_between", "column": "ferry", "max_value": 999, "severity": "critical"},
+    ],
+    "logbook": [SHARE],
+}
+PERSON = f"{VESSEL}7"
+
+
+def deliver_odd_rows(settings: Settings, project: Project) -> None:
+    """Land rows that break each kind of rule, and erase a person whose rows a restored table still has."""
+    path = deliver_one(project, settings, "sailings", DAY, sailings(DAY, 60))
+    lines = text_of(path).splitlines(keepends=True)
+    for at, (old, new) in {
+        2: ("2454.0", "far"),  # sealed
+        3: ("2454.0", "NaN"),
+        4: ("2454.0", ""),
+        9: ("HOB", "XYZ"),
+        20: ("2454.0", "9000.0"),
+        21: ("HOB", "QQQ"),
+        30: ("HOB", ""),
+        41: (",BAT,", f",{PERSON},"),  # sealed, too: as in a file with swapped columns
+        59: ("HOB", "XYZ"),
+    }.items():
+        assert old in lines[at], lines[at]
+        lines[at] = lines[at].replace(old, new)
+    lines[59] = lines[59].replace("2454.0", "9000.0")
+    spoil(path, "".join([*lines, lines[20]]))  # a key twice, but both rows break a rule
+    deliver_one(project, settings, "sailings", DAY + timedelta(days=1), sailings(DAY + timedelta(days=1), 20))
+    twice = logbook(DAY - timedelta(days=1), [float(n) for n in range(30)])
+    deliver_one(project, settings, "logbook", DAY - timedelta(days=1), pl.concat([twice, twice.head(1)]))
+    deliver_one(project, settings, "winds", DAY)
+    land(project, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
+    key = read_hash_key(settings, project.name)
+    theirs = {
+        delivery_id: 1
+        for feed, delivery_id in read_journal(settings, project).deliveries.select("feed", "delivery_id").iter_rows()
+        if feed == "logbook" or (feed == "sailings" and str(DAY) in delivery_id)
+    }
+    enter(settings, project, [Entry.erasure(key.hashed(PERSON), key.fingerprint, theirs, by="me", why="asked")])
+
+
+def validated(project: Project, settings: Settings) -> str:
+    """Give all deliveries a verdict; on Spark, each is cut into three blocks. Return the counts."""
+    known = read_journal(settings, project)
+    given = project, known.deliveries.sort("day", "feed", "delivery_id"), settings
+    with pytest.MonkeyPatch.context() as patch:
+        if project.run_on:
+            from include.steps import spark_rows
+
+            def checked(session: SparkSession, columns: Any, path: Path) -> DataFrame:
+                texts = pl.scan_parquet(path / "*.parquet" if path.is_dir() else path).select(pl.col(pl.String))
+                sealed = texts.select(pl.any_horizontal(pl.all().str.starts_with(SEALED)).any()).collect()
+                assert not sealed.item(), "executors get no sealed text"
+                return of_files(session, columns, path)
+
+            of_files = spark_rows.spark.of_files
+            patch.setattr(spark_rows.spark, "of_files", checked)
+            patch.setattr(delivered, "BLOCK_VALUES", 1)
+            patch.setattr(delivered, "block_rows", lambda _, delivery: max(-(-delivery["rows"] // 3), 1))
+            patch.setattr(delivered, "typed_rows", None)  # the worker types nothing but sealed text
+        return repr(give_verdicts(*given, listed=known.deliveries, erased=known.erased))
+
+
+def given_verdicts(settings: Settings, project: Project) -> list[Any]:
+    """Return verdicts and results of validation, without the time."""
+    results = select(settings, "SELECT * FROM quality_results ORDER BY delivery_id, id")
+    varying = {"id", "recorded_at"}
+    return [
+        read_journal(settings, project).deliveries.rows(),
+        [{name: value for name, value in row.items() if name not in varying} for row in results],
+    ]
+
+
+def test_verdicts_and_rows_are_equal(
+    declare: Callable[[object], Project], settings: Settings, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = declare(RULES)
+    deliver_odd_rows(settings, project)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "exchange"))
+    (tmp_path / "exchange").mkdir()
+    counts = printed(VALIDATE, remote, settings)
+    assert [*(tmp_path / "exchange").glob(f"{STAGED}*")] == []
+    written, found = versions(settings), given_verdicts(settings, project)
+    assert validated(project, settings) == counts
+    assert versions(settings) == written, "a row that differs in a bit would be written again"
+    assert given_verdicts(settings, project) == found
+
+    [refusal] = [row for row in read_journal(settings, project).deliveries.rows(named=True) if row["why"]]
+    assert "unique of company, ferry, origin, departs_at failed, 2 of 30 rows" in refusal["why"]
+    quarantine = rows_of(settings, "quarantine_ferries__sailings")
+    assert quarantine["_row"].to_list() == [3, 4, 10, 21, 22, 60, 62]
+    assert quarantine["distance_miles"].str.starts_with(SEALED).to_list()[:2] == [True, True]
+    assert rows_of(settings, "clean_ferries__sailings").height == 60 - 7 + 20
+
+
+def deliver_corpus(settings: Settings, project: Project, feeds: Mapping[str, pl.DataFrame]) -> None:
+    """Write the rows of one delivery of each feed to raw, with an entry in the journal, as `land` does."""
+    for name, rows in feeds.items():
+        day, delivery_id = rows["day"][0], f"{name}/{rows['day'][0]}@0123456789abcdef"
+        raw = rows.with_columns(delivery_id=pl.lit(delivery_id), _row=pl.int_range(2, 2 + pl.len(), dtype=pl.Int64))
+        raw = raw.select(schemas.raw(project.feeds[name]).keys())
+        Tables(settings).replace(f"raw_ferries__{name}", raw, Scope(Interval.of(day)), sort_by=["_row"])
+        available_from = datetime.combine(day, time(8), UTC)
+        of = delivery(name, day, delivery_id, available_from=available_from, rows=raw.height, verdict="landed")
+        enter(settings, project, of)
+
+
+def test_the_corpus_has_equal_verdicts_and_rows(load_changed: Callable[..., Project], settings: Settings) -> None:
+    """What a supplier can send, each row twice: a delivery of each declaration and day, and one job for each."""
+    declared: dict[str, dict[str, Any]] = {}
+    rows: dict[str, list[pl.DataFrame]] = {}
+    for number, case in enumerate(case for case in CASES if {"values", "malformed"} & case.keys()):
+        feed, stored, _ = landed(case)
+        dumped = feed.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        kept = {key: dumped[key] for key in ("columns", "format") if key in dumped}
+        for (day,), of_day in stored.group_by("day", maintain_order=True):
+            name = f"c{zlib.crc32(json.dumps([kept, str(day)]).encode())}"
+            kept["columns"]["row_of"] = {"type": "string", "class": "public"}
+            declared[name] = {"path": f"{name}/{{day}}/*", "key": ["row_of"], "day_column": "on", **kept}
+            twice = pl.concat([of_day, of_day]).with_row_index()
+            rows.setdefault(name, []).append(twice.with_columns(row_of=pl.format(f"case {number}, row {{}}", "index")))
+    project = load_changed("ferries", lambda changed: changed["feeds"].update(declared))
+    (project.folder / "expectations.yaml").write_text(yaml.safe_dump({n: [SHARE] for n in declared}), encoding="utf-8")
+    deliver_corpus(settings, project, {name: pl.concat(of_feed) for name, of_feed in rows.items()})
+
+    counts = validated(project.model_copy(update={"run_on": {"validate": "spark"}}), settings)
+    written, found = versions(settings), given_verdicts(settings, project)
+    assert validated(project, settings) == counts
+    assert versions(settings) == written
+    assert given_verdicts(settings, project) == found
+    heights = [
+        sum(rows_of(settings, f"{layer}_ferries__{name}").height for name in declared)
+        for layer in ("clean", "quarantine")
+    ]
+    assert min(heights) > 50
+    assert {row[-2] for row in read_journal(settings, project).deliveries.rows()} == {"accepted", "refused"}
