@@ -190,8 +190,8 @@ def rows_of_chunk(reader: Reader, deliveries: pl.DataFrame, rules: "RowRules") -
     if delivered[0].whole:
         yield delivered
         return
-    with spark_rows.spark.job() as (session, staged):
-        yield [spark_rows.SparkRows(reader, each.about, rules, session, staged) for each in delivered]
+    with spark_rows.typed_by_spark(reader, delivered[0].about, rules) as large:
+        yield [large]
 
 
 def block_rows(project: Project, delivery: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ others stream to the executors and back through Parquet files. What follows from
 
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class RowKernel:
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the columns for a block of rows, which may be of any place of the delivery."""
         typed = typed_rows(self.project, self.project.feeds[self.feed], rows)
-        return typed.hstack(self.rules.marks(typed)).select(self.columns)
+        return typed.hstack(self.rules.marks(typed)).select([*self.columns])
 
 
 class SparkRows(DeliveryRows, Marks):
@@ -154,6 +155,13 @@ class SparkRows(DeliveryRows, Marks):
     def values(self, columns: Sequence[pl.Expr], left: pl.Series) -> pl.DataFrame:
         """Return some columns of the rows that are left."""
         return gathered(self.typed(), columns, left)
+
+
+@contextmanager
+def typed_by_spark(reader: Reader, about: dict[str, Any], rules: RowRules) -> Iterator[SparkRows]:
+    """Yield the rows of a large delivery; see `SparkRows`. The files for them are removed in the end."""
+    with spark.job() as (session, staged):
+        yield SparkRows(reader, about, rules, session, staged)
 
 
 def require_shared_folder() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.core.stack import state_id
 from include.io import postgres
-from include.io.executors import STAGED
+from include.io.executors import STAGED, map_blocks
 from include.io.hash_key import read_hash_key
 from include.io.journal import read_journal
 from include.io.tables import Scope, Tables
@@ -55,6 +55,8 @@ from tests.integration.test_spark_conformance import scored
 spark, settings = {"score": "spark"}, Settings.model_validate_json(sys.stdin.read())
 print(scored(load_model("late_ferry").model_copy(update={"run_on": spark}), settings))
 """
+LoadChanged = Callable[..., Project]
+"""The fixture `load_changed`."""
 PLACES = pytest.mark.parametrize("shared", [False, True], ids=["own Spark", "server"])
 
 
@@ -182,7 +184,7 @@ from include.core.settings import Settings
 from tests.integration.test_spark_conformance import validated
 
 spark, settings = {"validate": "spark"}, Settings.model_validate_json(sys.stdin.read())
-print(validated(load_project("ferries").model_copy(update={"run_on": spark}), settings))
+print(validated(load_project("ferries").model_copy(update={"run_on": spark}), settings, killed=True))
 """
 
 SHARE = {"expect": "share_of_quarantined_rows_to_be_at_most", "max_value": 0.9, "severity": "critical"}
@@ -205,7 +207,7 @@ PERSON = f"{VESSEL}7"
 
 def deliver_odd_rows(settings: Settings, project: Project) -> None:
     """Land rows that break each kind of rule, and erase a person whose rows a restored table still has."""
-    path = deliver_one(project, settings, "sailings", DAY, sailings(DAY, 60))
+    path = deliver_one(project, settings, "sailings", DAY, sailings(DAY, 45))
     lines = text_of(path).splitlines(keepends=True)
     for at, (old, new) in {
         2: ("2454.0", "far"),  # sealed
@@ -215,31 +217,47 @@ def deliver_odd_rows(settings: Settings, project: Project) -> None:
         20: ("2454.0", "9000.0"),
         21: ("HOB", "QQQ"),
         30: ("HOB", ""),
-        41: (",BAT,", f",{PERSON},"),  # sealed, too: as in a file with swapped columns
-        59: ("HOB", "XYZ"),
+        40: (",BAT,", f",{PERSON},"),  # sealed, too: as in a file with swapped columns
+        44: ("HOB", "XYZ"),
     }.items():
         assert old in lines[at], lines[at]
         lines[at] = lines[at].replace(old, new)
-    lines[59] = lines[59].replace("2454.0", "9000.0")
+    lines[44] = lines[44].replace("2454.0", "9000.0")
     spoil(path, "".join([*lines, lines[20]]))  # a key twice, but both rows break a rule
-    deliver_one(project, settings, "sailings", DAY + timedelta(days=1), sailings(DAY + timedelta(days=1), 20))
-    twice = logbook(DAY - timedelta(days=1), [float(n) for n in range(30)])
-    deliver_one(project, settings, "logbook", DAY - timedelta(days=1), pl.concat([twice, twice.head(1)]))
+    before, after = DAY - timedelta(days=1), DAY + timedelta(days=1)
+    for feed, day in project.required(after).items():
+        deliver_one(project, settings, feed, day, sailings(after, 20) if feed == "sailings" else None)
+    theirs_too = pl.when(pl.col("ferry") == 7).then(pl.lit(PERSON)).otherwise(pl.lit("N1AB"))
+    twice = logbook(before, [float(n) for n in range(30)]).with_columns(vessel=theirs_too)
+    deliver_one(project, settings, "logbook", before, pl.concat([twice, twice.head(1)]))
     deliver_one(project, settings, "winds", DAY)
-    land(project, Interval(start=DAY, end=DAY + timedelta(days=1)), settings)
+    land(project, Interval(start=DAY, end=after), settings)
     key = read_hash_key(settings, project.name)
+    listed = read_journal(settings, project).deliveries.select("feed", "day", "delivery_id")
     theirs = {
         delivery_id: 1
-        for feed, delivery_id in read_journal(settings, project).deliveries.select("feed", "delivery_id").iter_rows()
-        if feed == "logbook" or (feed == "sailings" and str(DAY) in delivery_id)
+        for feed, day, delivery_id in listed.iter_rows()
+        if (feed, day) in {("sailings", DAY), ("logbook", before)}
     }
     enter(settings, project, [Entry.erasure(key.hashed(PERSON), key.fingerprint, theirs, by="me", why="asked")])
 
 
-def validated(project: Project, settings: Settings) -> str:
-    """Give all deliveries a verdict; on Spark, each is cut into three blocks. Return the counts."""
+class Killed(BaseException):
+    pass
+
+
+def validated(project: Project, settings: Settings, *, killed: bool = False) -> str:
+    """Give all deliveries a verdict; on Spark, each is cut into three blocks. Return the counts.
+
+    With `killed`, a first run ends when the clean rows of `sailings` are written, and its quarantine is not.
+    """
     known = read_journal(settings, project)
     given = project, known.deliveries.sort("day", "feed", "delivery_id"), settings
+
+    def killing(_: Settings, results: Sequence[Mapping[str, Any]]) -> None:
+        if results[0]["feed"] == "sailings":
+            raise Killed
+
     with pytest.MonkeyPatch.context() as patch:
         if project.run_on:
             from include.steps import spark_rows
@@ -255,13 +273,17 @@ def validated(project: Project, settings: Settings) -> str:
             patch.setattr(delivered, "BLOCK_VALUES", 1)
             patch.setattr(delivered, "block_rows", lambda _, delivery: max(-(-delivery["rows"] // 3), 1))
             patch.setattr(delivered, "typed_rows", None)  # the worker types nothing but sealed text
+        if killed:
+            with patch.context() as first, pytest.raises(Killed):
+                first.setattr(postgres.audit, "record_quality", killing)
+                give_verdicts(*given, listed=known.deliveries, erased=known.erased)
         return repr(give_verdicts(*given, listed=known.deliveries, erased=known.erased))
 
 
 def given_verdicts(settings: Settings, project: Project) -> list[Any]:
     """Return verdicts and results of validation, without the time."""
     results = select(settings, "SELECT * FROM quality_results ORDER BY delivery_id, id")
-    varying = {"id", "recorded_at"}
+    varying = {"id", "checked_at"}
     return [
         read_journal(settings, project).deliveries.rows(),
         [{name: value for name, value in row.items() if name not in varying} for row in results],
@@ -269,9 +291,10 @@ def given_verdicts(settings: Settings, project: Project) -> list[Any]:
 
 
 def test_verdicts_and_rows_are_equal(
-    declare: Callable[[object], Project], settings: Settings, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    load_changed: LoadChanged, settings: Settings, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = declare(RULES)
+    project = load_changed("ferries", lambda _: None)
+    (project.folder / "expectations.yaml").write_text(yaml.safe_dump(RULES), encoding="utf-8")
     deliver_odd_rows(settings, project)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "exchange"))
     (tmp_path / "exchange").mkdir()
@@ -285,49 +308,88 @@ def test_verdicts_and_rows_are_equal(
     [refusal] = [row for row in read_journal(settings, project).deliveries.rows(named=True) if row["why"]]
     assert "unique of company, ferry, origin, departs_at failed, 2 of 30 rows" in refusal["why"]
     quarantine = rows_of(settings, "quarantine_ferries__sailings")
-    assert quarantine["_row"].to_list() == [3, 4, 10, 21, 22, 60, 62]
+    assert quarantine["_row"].to_list() == [3, 4, 10, 21, 22, 45, 47]
     assert quarantine["distance_miles"].str.starts_with(SEALED).to_list()[:2] == [True, True]
-    assert rows_of(settings, "clean_ferries__sailings").height == 60 - 7 + 20
+    assert rows_of(settings, "clean_ferries__sailings").height == 45 - 7 + 20
 
 
-def deliver_corpus(settings: Settings, project: Project, feeds: Mapping[str, pl.DataFrame]) -> None:
-    """Write the rows of one delivery of each feed to raw, with an entry in the journal, as `land` does."""
-    for name, rows in feeds.items():
-        day, delivery_id = rows["day"][0], f"{name}/{rows['day'][0]}@0123456789abcdef"
-        raw = rows.with_columns(delivery_id=pl.lit(delivery_id), _row=pl.int_range(2, 2 + pl.len(), dtype=pl.Int64))
-        raw = raw.select(schemas.raw(project.feeds[name]).keys())
-        Tables(settings).replace(f"raw_ferries__{name}", raw, Scope(Interval.of(day)), sort_by=["_row"])
-        available_from = datetime.combine(day, time(8), UTC)
-        of = delivery(name, day, delivery_id, available_from=available_from, rows=raw.height, verdict="landed")
-        enter(settings, project, of)
+def corpus(load_changed: LoadChanged) -> tuple[Project, dict[str, pl.DataFrame]]:
+    """Return a project with a feed for each declaration of the corpus and each day, and the rows of one delivery each.
 
-
-def test_the_corpus_has_equal_verdicts_and_rows(load_changed: Callable[..., Project], settings: Settings) -> None:
-    """What a supplier can send, each row twice: a delivery of each declaration and day, and one job for each."""
+    Each row comes twice, so that a delivery has several blocks.
+    """
     declared: dict[str, dict[str, Any]] = {}
     rows: dict[str, list[pl.DataFrame]] = {}
     for number, case in enumerate(case for case in CASES if {"values", "malformed"} & case.keys()):
         feed, stored, _ = landed(case)
         dumped = feed.model_dump(mode="json", by_alias=True, exclude_unset=True)
         kept = {key: dumped[key] for key in ("columns", "format") if key in dumped}
+        kept["columns"]["row_of"] = {"type": "string", "class": "public"}
         for (day,), of_day in stored.group_by("day", maintain_order=True):
             name = f"c{zlib.crc32(json.dumps([kept, str(day)]).encode())}"
-            kept["columns"]["row_of"] = {"type": "string", "class": "public"}
             declared[name] = {"path": f"{name}/{{day}}/*", "key": ["row_of"], "day_column": "on", **kept}
             twice = pl.concat([of_day, of_day]).with_row_index()
-            rows.setdefault(name, []).append(twice.with_columns(row_of=pl.format(f"case {number}, row {{}}", "index")))
+            row_of = pl.format(f"case {number}, row {{}}", "index")
+            rows.setdefault(name, []).append(twice.with_columns(delivery_id=pl.lit(name), row_of=row_of))
     project = load_changed("ferries", lambda changed: changed["feeds"].update(declared))
     (project.folder / "expectations.yaml").write_text(yaml.safe_dump({n: [SHARE] for n in declared}), encoding="utf-8")
-    deliver_corpus(settings, project, {name: pl.concat(of_feed) for name, of_feed in rows.items()})
+    numbered = pl.int_range(2, 2 + pl.len(), dtype=pl.Int64).alias("_row")
+    return project, {
+        name: pl.concat(parts).with_columns(numbered).select(schemas.raw(project.feeds[name]).keys())
+        for name, parts in rows.items()
+    }
 
+
+def of_each_type(columns: Mapping[str, pl.DataType]) -> dict[str, str]:
+    return {name: f"{name} {type(kind).__name__}" for name, kind in columns.items()}
+
+
+def test_the_corpus_is_typed_and_marked_equally(load_changed: LoadChanged, tmp_path: Path) -> None:
+    """In one job for all feeds: verdicts and rows follow from this by the same code, as a drill shows."""
+    from include.io import spark
+    from include.quality.suites import Suites
+    from include.steps.spark_rows import PLACE, RowKernel
+
+    project, rows = corpus(load_changed)
+    rules = Suites(project).rules
+    kernels = {name: RowKernel(project, name, rules[name]) for name in rows}
+    names = {name: of_each_type(kernel.columns) for name, kernel in kernels.items()}
+    columns = {names[name][each]: kind for name, of in kernels.items() for each, kind in of.columns.items()}
+
+    def together(block: pl.DataFrame) -> pl.DataFrame:  # nested, so that executors do not import this file
+        made = [pl.DataFrame(schema=columns)]
+        for (name,), part in block.group_by("delivery_id", maintain_order=True):
+            typed = kernels[name](part.select([*kernels[name].landed]))
+            made.append(typed.rename(names[name]))
+        return pl.concat(made, how="diagonal")
+
+    placed = [part.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(PLACE)) for part in rows.values()]
+    with spark.job() as (session, staged):
+        frame = spark.staged(session, pl.concat(placed, how="diagonal").lazy(), staged / "landed.parquet")
+        map_blocks(frame, together, columns).write.parquet(str(tmp_path / "typed"))
+    found = pl.read_parquet(tmp_path / "typed" / "*.parquet", schema=columns)
+    for part in placed:
+        name = part["delivery_id"][0]
+        of_feed = found.filter(pl.col("delivery_id String") == name).sort(f"{PLACE} Int64")
+        expected = kernels[name](part.select([*kernels[name].landed]))
+        assert_frame_equal(of_feed.select(names[name].values()), expected.rename(names[name]), check_exact=True)
+    assert len(placed) > 50
+
+
+@pytest.mark.drill
+def test_the_corpus_has_equal_verdicts_and_rows(load_changed: LoadChanged, settings: Settings) -> None:
+    project, rows = corpus(load_changed)
+    for name, raw in rows.items():
+        day = raw["day"][0]
+        Tables(settings).replace(f"raw_ferries__{name}", raw, Scope(Interval.of(day)), sort_by=["_row"])
+        moment = datetime.combine(day, time(8), UTC)
+        about = delivery(name, day, name, available_from=moment, rows=raw.height, verdict="landed")
+        enter(settings, project, about)
     counts = validated(project.model_copy(update={"run_on": {"validate": "spark"}}), settings)
     written, found = versions(settings), given_verdicts(settings, project)
     assert validated(project, settings) == counts
     assert versions(settings) == written
     assert given_verdicts(settings, project) == found
-    heights = [
-        sum(rows_of(settings, f"{layer}_ferries__{name}").height for name in declared)
-        for layer in ("clean", "quarantine")
-    ]
-    assert min(heights) > 50
-    assert {row[-2] for row in read_journal(settings, project).deliveries.rows()} == {"accepted", "refused"}
+    for layer in ("clean", "quarantine"):
+        assert sum(rows_of(settings, f"{layer}_ferries__{name}").height for name in rows) > 50
+    assert set(read_journal(settings, project).deliveries["verdict"]) == {"accepted", "refused"}
