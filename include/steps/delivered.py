@@ -15,12 +15,10 @@ from include.core import schemas
 from include.core.erasure import Erasures, without_erased_hashes
 from include.core.errors import DataError
 from include.core.feeds import Feed
-from include.core.formats import values
 from include.core.names import raw_table
 from include.core.personal import opened
 from include.core.project import Project
 from include.core.settings import Settings
-from include.core.storable import MAX_KEY_BYTES
 from include.io.hash_key import read_hash_key
 from include.io.tables import Scope, Tables
 
@@ -168,7 +166,7 @@ class Reader:
         return stored, opened(self.feed, stored, self._key)
 
     def _rows(self, stored: pl.DataFrame, plain: pl.DataFrame) -> TypedRows:
-        return TypedRows(stored, plain, typed_rows(self.project, self.feed, plain))
+        return TypedRows(stored, plain, schemas.typed_rows(self.project, self.feed, plain))
 
 
 @contextmanager
@@ -229,27 +227,3 @@ def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.
     """Return the rows of each delivery."""
     parts = rows.partition_by("delivery_id", as_dict=True)
     return [parts.get((delivery["delivery_id"],), rows.clear()) for delivery in deliveries]
-
-
-def typed_rows(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
-    """Parse raw rows into the columns of `schemas.clean`.
-
-    `_malformed` names the columns whose text cannot be parsed or stored, `entity_id` where it is too long, and the day
-    column of a row of another date than its file.
-    """
-    kept = feed.kept.items()
-    typed = raw.with_columns(
-        schemas.typed(pl.col(name), column, feed.format, project.timezone) for name, column in kept
-    )
-    written = raw.select(values.present(pl.col(name), feed.format) for name in feed.kept)
-    unread = [
-        pl.when(written[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)
-        for name in feed.kept
-    ]
-    late = schemas.is_of_another_date(feed, project.timezone)
-    unread.append(pl.when(late).then(pl.lit(feed.day_column)))
-    if schemas.has_entity(project, feed):
-        typed = typed.with_columns(schemas.entity_id(project))
-        unread.append(pl.when(pl.col("entity_id").str.len_bytes() > MAX_KEY_BYTES).then(pl.lit("entity_id")))
-    malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)
-    return typed.with_columns(malformed.replace("", None).alias("_malformed"))

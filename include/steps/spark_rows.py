@@ -8,7 +8,6 @@ others stream to the executors and back through Parquet files. What follows from
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +15,14 @@ import polars as pl
 from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F
 
-from include.core import schemas
 from include.core.errors import ConfigError
 from include.core.personal import has_sealed_text
-from include.core.project import Project
 from include.io import spark
 from include.io.executors import errors_of_kernels, map_blocks
 from include.quality.marks import Marks, gathered, to_places
+from include.quality.row_kernel import PLACE, RowKernel
 from include.quality.rows import RowRules
-from include.steps.delivered import DeliveryRows, Reader, TypedRows, typed_rows
-
-PLACE = "_place"
-"""The column with the place of a row in its delivery, from 0."""
-
-
-@dataclass(frozen=True)
-class RowKernel:
-    """Types rows as landed and says which rules they break; it is pickled for executors."""
-
-    project: Project
-    feed: str
-    rules: RowRules
-
-    @property
-    def landed(self) -> dict[str, pl.DataType]:
-        """The columns that it takes."""
-        return {**schemas.raw(self.project.feeds[self.feed]), PLACE: pl.Int64()}
-
-    @property
-    def typed(self) -> dict[str, pl.DataType]:
-        """The typed columns that it makes, those of `typed_rows`."""
-        feed = self.project.feeds[self.feed]
-        return {**schemas.raw(feed), **schemas.clean(self.project, feed)}
-
-    @property
-    def columns(self) -> dict[str, pl.DataType]:
-        """The columns that it makes: the typed ones, the place, and the marks but for hashes of keys."""
-        rules = self.rules.rules.items()
-        asked = [f"asked {number}" for number, _ in rules]
-        broken = [f"broken {number}" for number, rule in rules if rule.broken is not None]
-        return {**self.typed, PLACE: pl.Int64(), **dict.fromkeys([*asked, *broken], pl.Boolean())}
-
-    def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the columns for a block of rows, which may be of any place of the delivery."""
-        typed = typed_rows(self.project, self.project.feeds[self.feed], rows)
-        return typed.hstack(self.rules.marks(typed)).select([*self.columns])
-
+from include.steps.delivered import DeliveryRows, Reader, TypedRows
 
 class SparkRows(DeliveryRows, Marks):
     """The rows of a large delivery, with what the rules say of them. This process holds a block of them at a time."""

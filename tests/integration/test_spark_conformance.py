@@ -272,7 +272,7 @@ def validated(project: Project, settings: Settings, *, killed: bool = False) -> 
             patch.setattr(spark_rows.spark, "of_files", checked)
             patch.setattr(delivered, "BLOCK_VALUES", 1)
             patch.setattr(delivered, "block_rows", lambda _, delivery: max(-(-delivery["rows"] // 3), 1))
-            patch.setattr(delivered, "typed_rows", None)  # the worker types nothing but sealed text
+            patch.setattr(delivered.Reader, "part", None)  # the worker types nothing but sealed text
         if killed:
             with patch.context() as first, pytest.raises(Killed):
                 first.setattr(postgres.audit, "record_quality", killing)
@@ -344,13 +344,21 @@ def of_each_type(columns: Mapping[str, pl.DataType]) -> dict[str, str]:
     return {name: f"{name} {type(kind).__name__}" for name, kind in columns.items()}
 
 
-def test_the_corpus_is_typed_and_marked_equally(load_changed: LoadChanged, tmp_path: Path) -> None:
-    """In one job for all feeds: verdicts and rows follow from this by the same code, as a drill shows."""
-    from include.io import spark
-    from include.quality.suites import Suites
-    from include.steps.spark_rows import PLACE, RowKernel
+CORPUS = """
+import sys
+from tests.integration.test_spark_conformance import typed_corpus
 
-    project, rows = corpus(load_changed)
+typed_corpus()
+"""
+
+
+def typed_corpus() -> None:
+    """Compare what executors make of the corpus, in one job for all feeds, with what this process makes of it."""
+    from include.io import spark
+    from include.quality.row_kernel import PLACE, RowKernel
+    from include.quality.suites import Suites
+
+    project, rows = corpus(lambda name, _: load_project(name))
     rules = Suites(project).rules
     kernels = {name: RowKernel(project, name, rules[name]) for name in rows}
     names = {name: of_each_type(kernel.columns) for name, kernel in kernels.items()}
@@ -366,14 +374,20 @@ def test_the_corpus_is_typed_and_marked_equally(load_changed: LoadChanged, tmp_p
     placed = [part.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(PLACE)) for part in rows.values()]
     with spark.job() as (session, staged):
         frame = spark.staged(session, pl.concat(placed, how="diagonal").lazy(), staged / "landed.parquet")
-        map_blocks(frame, together, columns).write.parquet(str(tmp_path / "typed"))
-    found = pl.read_parquet(tmp_path / "typed" / "*.parquet", schema=columns)
+        map_blocks(frame, together, columns).write.parquet(str(staged / "typed"))
+        found = pl.read_parquet(staged / "typed" / "*.parquet", schema=columns)
     for part in placed:
         name = part["delivery_id"][0]
         of_feed = found.filter(pl.col("delivery_id String") == name).sort(f"{PLACE} Int64")
         expected = kernels[name](part.select([*kernels[name].landed]))
         assert_frame_equal(of_feed.select(names[name].values()), expected.rename(names[name]), check_exact=True)
     assert len(placed) > 50
+
+
+def test_the_corpus_is_typed_and_marked_equally(load_changed: LoadChanged, remote: str, settings: Settings) -> None:
+    """Verdicts and rows follow from this by the same code, as the drill below shows."""
+    corpus(load_changed)
+    printed(CORPUS, remote, settings)
 
 
 @pytest.mark.drill

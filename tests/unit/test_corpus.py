@@ -42,7 +42,6 @@ from include.core.formats import Limits
 from include.core.formats.unpack import unpacked
 from include.core.personal import HashKey, opened, protect
 from include.core.yaml_file import read_yaml
-from include.steps.delivered import typed_rows
 from include.steps.verdicts import _why_malformed
 
 FOLDER = Path(__file__).parents[1] / "corpus"
@@ -80,7 +79,7 @@ def read(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, pl.DataFrame, str | 
     """Return the feed, its rows as they were landed, as they are typed, and the remark about the file."""
     feed, stored, remark = landed(case)
     raw = opened(feed, stored, HASH_KEY).with_columns(delivery_id=pl.lit("x"))
-    return feed, raw, typed_rows(load_project("ferries"), feed, raw), remark
+    return feed, raw, schemas.typed_rows(load_project("ferries"), feed, raw), remark
 
 
 def why_malformed(feed: Feed, raw: pl.DataFrame, typed: pl.DataFrame) -> str:
