@@ -176,8 +176,8 @@ class Project(Config):
             )
         if self.run_on.get("validate") == "databricks":
             raise ValueError(
-                "run_on: validate needs the hash key and the shared database, which Databricks cannot reach; write worker "
-                "or spark"
+                "run_on: validate needs the hash key and the shared database, which Databricks cannot reach; write "
+                "worker or spark"
             )
         if "databricks" in self.run_on.values() and self.databricks is None:
             raise ValueError("run_on: a step runs on databricks, and there is no section `databricks` that says where")

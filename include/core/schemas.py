@@ -132,9 +132,7 @@ def typed_rows(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
     column of a row of another date than its file.
     """
     kept = feed.kept.items()
-    found = raw.with_columns(
-        typed(pl.col(name), column, feed.format, project.timezone) for name, column in kept
-    )
+    found = raw.with_columns(typed(pl.col(name), column, feed.format, project.timezone) for name, column in kept)
     written = raw.select(values.present(pl.col(name), feed.format) for name in feed.kept)
     unread = [
         pl.when(written[name].is_not_null() & found[name].is_null()).then(pl.lit(name)).otherwise(None)

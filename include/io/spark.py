@@ -75,8 +75,8 @@ def session() -> SparkSession:
             raise
         raise ConfigError(
             "no Spark starts on this machine, and SPARK_REMOTE names no server. Install Java 17 or later (JAVA_HOME "
-            "says where it is), or set SPARK_REMOTE=sc://host:15002. validate, score and outcomes also run without Spark: "
-            "run_on: worker. Spark's own words are above"
+            "says where it is), or set SPARK_REMOTE=sc://host:15002. validate, score and outcomes also run without "
+            "Spark: run_on: worker. Spark's own words are above"
         ) from error
     finally:
         os.umask(before)

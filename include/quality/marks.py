@@ -14,6 +14,7 @@ from include.quality.rows import RowRules
 Blocks = Callable[[], Iterable[pl.DataFrame]]
 """Makes the typed rows of a delivery, each time in the same order and the same blocks."""
 
+
 class Marks(ABC):
     """What the translated rules of a feed say of a delivery. A place is that of a row in the delivery, from 0."""
 

@@ -142,8 +142,8 @@ class Suites:
 
         Args:
             feed: the feed.
-            deliveries: the typed rows of each: a frame, or blocks of rows, which are made again when they are needed; or
-                the marks of its rows.
+            deliveries: the typed rows of each: a frame, or blocks of rows, which are made again when they are needed;
+                or the marks of its rows.
             histories: of each delivery.
 
         Raises:

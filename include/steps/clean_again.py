@@ -37,7 +37,9 @@ def clean_again(
     scope = Scope.of_deliveries(chosen["day"].to_list(), chosen["delivery_id"].to_list())
     stored = tables.scan(raw_table(project.name, name)).filter(scope.expr()).sort("day", "delivery_id", "_row")
     key = read_hash_key(settings, project.name)
-    typed = schemas.typed_rows(project, feed, opened(feed, without_erased_hashes(feed, stored.collect(), erased, key), key))
+    typed = schemas.typed_rows(
+        project, feed, opened(feed, without_erased_hashes(feed, stored.collect(), erased, key), key)
+    )
     invalid = tables.scan(quarantine_table(project.name, name)).filter(scope.expr()).select("delivery_id", "_row")
     again = typed.join(invalid.collect(), on=["delivery_id", "_row"], how="anti", maintain_order="left")
     again = again.select(schemas.clean(project, feed).keys())

@@ -5,7 +5,7 @@ file. So blocks depend neither on the files of the table nor on the order of row
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ import polars as pl
 from include.core import schemas
 from include.core.erasure import Erasures, without_erased_hashes
 from include.core.errors import DataError
-from include.core.feeds import Feed
 from include.core.names import raw_table
 from include.core.personal import opened
 from include.core.project import Project
@@ -169,27 +168,31 @@ class Reader:
         return TypedRows(stored, plain, schemas.typed_rows(self.project, self.feed, plain))
 
 
-@contextmanager
-def rows_of_chunk(reader: Reader, deliveries: pl.DataFrame, rules: "RowRules") -> Iterator[list[DeliveryRows]]:
-    """Yield the rows of the deliveries of a chunk; those of a large one are typed by Spark if `run_on` says so.
+class RowPlace:
+    """Where rows are typed: in this process. `spark_rows.SparkPlace` is the other one."""
 
-    Args:
-        reader: of the feed.
-        deliveries: rows of `schemas.DELIVERIES`.
-        rules: of the feed.
-    """
-    if reader.project.run_on.get("validate") != "spark":
+    @contextmanager
+    def rows(self, reader: Reader, deliveries: pl.DataFrame, rules: "RowRules") -> Iterator[list[DeliveryRows]]:
+        """Yield the rows of the deliveries of a chunk.
+
+        Args:
+            reader: of the feed.
+            deliveries: rows of `schemas.DELIVERIES`.
+            rules: of the feed, which a large delivery on Spark needs.
+        """
         yield reader.read(deliveries)
-        return
-    from include.steps import spark_rows  # the import of pyspark takes a second
 
-    spark_rows.require_shared_folder()
-    delivered = reader.read(deliveries)
-    if delivered[0].whole:
-        yield delivered
+
+@contextmanager
+def place_of_rows(project: Project) -> Iterator[RowPlace]:
+    """Yield where `run_on` says that rows are typed."""
+    if project.run_on.get("validate") != "spark":
+        yield RowPlace()
         return
-    with spark_rows.typed_by_spark(reader, delivered[0].about, rules) as large:
-        yield [large]
+    from include.steps.spark_rows import SparkPlace  # the import of pyspark takes a second
+
+    with ExitStack() as stack:
+        yield SparkPlace(stack)
 
 
 def block_rows(project: Project, delivery: dict[str, Any]) -> int:

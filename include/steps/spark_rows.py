@@ -5,9 +5,10 @@ key, which no executor gets. Rows with sealed text are few and stay here, where 
 others stream to the executors and back through Parquet files. What follows from the rules belongs in `verdicts.py`.
 """
 
+import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from include.io.executors import errors_of_kernels, map_blocks
 from include.quality.marks import Marks, gathered, to_places
 from include.quality.row_kernel import PLACE, RowKernel
 from include.quality.rows import RowRules
-from include.steps.delivered import DeliveryRows, Reader, TypedRows
+from include.steps.delivered import DeliveryRows, Reader, RowPlace, TypedRows
+
 
 class SparkRows(DeliveryRows, Marks):
     """The rows of a large delivery, with what the rules say of them. This process holds a block of them at a time."""
@@ -118,21 +120,31 @@ class SparkRows(DeliveryRows, Marks):
         return gathered(self.typed(), columns, left)
 
 
-@contextmanager
-def typed_by_spark(reader: Reader, about: dict[str, Any], rules: RowRules) -> Iterator[SparkRows]:
-    """Yield the rows of a large delivery; see `SparkRows`. The files for them are removed in the end."""
-    with spark.job() as (session, staged):
-        yield SparkRows(reader, about, rules, session, staged)
+class SparkPlace(RowPlace):
+    """Executors, for large deliveries. The session is opened for the first one and stays until the step ends."""
 
+    def __init__(self, stack: ExitStack) -> None:
+        """Take the stack that ends the session.
 
-def require_shared_folder() -> None:
-    """Refuse a cluster of Databricks, which does not see the files of this machine.
+        Raises:
+            ConfigError: `SPARK_REMOTE` names a cluster of Databricks.
+        """
+        if spark.on_databricks():
+            raise ConfigError(
+                "run_on: validate exchanges files with Spark through the temporary folder of the worker, which the "
+                "cluster of Databricks in SPARK_REMOTE does not see; write worker, or name another Spark server"
+            )
+        self._stack = stack
+        self._job: tuple[SparkSession, Path] | None = None
 
-    Raises:
-        ConfigError: `SPARK_REMOTE` names one.
-    """
-    if spark.on_databricks():
-        raise ConfigError(
-            "run_on: validate exchanges files with Spark through the temporary folder of the worker, which the cluster of "
-            "Databricks in SPARK_REMOTE does not see; write worker, or name another Spark server"
-        )
+    @contextmanager
+    def rows(self, reader: Reader, deliveries: pl.DataFrame, rules: RowRules) -> Iterator[list[DeliveryRows]]:
+        """Yield the rows of the deliveries of a chunk. The files of a large one are removed in the end."""
+        found = reader.read(deliveries)
+        if found[0].whole:
+            yield found
+            return
+        self._job = self._job or self._stack.enter_context(spark.job())
+        session, staged = self._job
+        with tempfile.TemporaryDirectory(dir=staged) as folder:
+            yield [SparkRows(reader, each.about, rules, session, Path(folder)) for each in found]

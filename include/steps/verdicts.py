@@ -31,7 +31,7 @@ from include.core.storable import MAX_KEY_BYTES, UNSTORABLE
 from include.io import artifacts, postgres
 from include.io.tables import Scope, Tables
 from include.quality.examples import EXAMPLES, examples, sentence
-from include.steps.delivered import DeliveryRows, Reader, TypedRows, chunks, require_rows, rows_of_chunk
+from include.steps.delivered import DeliveryRows, Reader, TypedRows, chunks, place_of_rows, require_rows
 
 if TYPE_CHECKING:
     from include.quality.suites import Finding, Suites
@@ -109,30 +109,33 @@ def give_verdicts(
     suites = _suites(project)
     accepted, warnings, rows, quarantined = 0, 0, 0, 0
     refused: list[Refusal] = []
-    for chunk in chunks(project, deliveries):
-        verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
-        for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
-            name = str(feed_name)
-            reader = Reader(project, name, settings, erased)
-            with rows_of_chunk(reader, of_feed, suites.rules[name]) as delivered:
-                found_verdicts = _verdicts(project, name, delivered, listed, suites, settings)
-                whys = {delivery_id: verdict.why for delivery_id, verdict in found_verdicts.items()}
-                no_more = of_feed.filter(pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys)))
-                if not no_more.is_empty():
-                    _enter_verdicts(project, no_more, whys, settings)
-                _write(project, name, tables, of_feed, [*found_verdicts.values()], settings)
-            for delivery in of_feed.iter_rows(named=True):
-                verdict, uri = found_verdicts[delivery["delivery_id"]], delivery["uri"]
-                if verdict.why:
-                    why = f"{uri}: {verdict.why}"
-                    refused.append(Refusal(feed=name, day=delivery["day"], uri=uri, why=why))
-                warnings += sum(not r["success"] and r["severity"] == "warning" for r in verdict.results)
-                rows += verdict.clean_rows
-                quarantined += verdict.broken.height
-            verdicts |= whys
-        _enter_verdicts(project, chunk, verdicts, settings)
-        decided = pl.col("verdict").is_in(SET_ASIDE) | pl.col("delivery_id").is_in(_refused(verdicts))
-        accepted += chunk.filter(~decided).height
+    with place_of_rows(project) as place:
+        for chunk in chunks(project, deliveries):
+            verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
+            for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
+                name = str(feed_name)
+                reader = Reader(project, name, settings, erased)
+                with place.rows(reader, of_feed, suites.rules[name]) as delivered:
+                    found_verdicts = _verdicts(project, name, delivered, listed, suites, settings)
+                    whys = {delivery_id: verdict.why for delivery_id, verdict in found_verdicts.items()}
+                    no_more = of_feed.filter(
+                        pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys))
+                    )
+                    if not no_more.is_empty():
+                        _enter_verdicts(project, no_more, whys, settings)
+                    _write(project, name, tables, of_feed, [*found_verdicts.values()], settings)
+                for delivery in of_feed.iter_rows(named=True):
+                    verdict, uri = found_verdicts[delivery["delivery_id"]], delivery["uri"]
+                    if verdict.why:
+                        why = f"{uri}: {verdict.why}"
+                        refused.append(Refusal(feed=name, day=delivery["day"], uri=uri, why=why))
+                    warnings += sum(not r["success"] and r["severity"] == "warning" for r in verdict.results)
+                    rows += verdict.clean_rows
+                    quarantined += verdict.broken.height
+                verdicts |= whys
+            _enter_verdicts(project, chunk, verdicts, settings)
+            decided = pl.col("verdict").is_in(SET_ASIDE) | pl.col("delivery_id").is_in(_refused(verdicts))
+            accepted += chunk.filter(~decided).height
     for refusal in refused:
         log.warning("refused: %s", refusal.why)
     return VerdictCounts(accepted, tuple(refused), warnings, rows, quarantined)
