@@ -37,7 +37,7 @@ CONNECT_PORT = 15002  # the default port of Spark Connect
 TOKEN_FILE = "NIGHTLY_SPARK_TOKEN_FILE"
 """The variable that names the file with the token of the server in SPARK_REMOTE."""
 OF_A_CLUSTER = "x-databricks-"  # a header in the Spark Connect address of a Databricks cluster
-OF_SESSIONS = {
+OF_SESSIONS: dict[str, bool | float | int | str | None] = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # polars reads the default, INT96, as nanoseconds
 }

@@ -5,7 +5,7 @@ file. So blocks depend neither on the files of the table nor on the order of row
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -181,18 +181,6 @@ class RowPlace:
             rules: of the feed, which a large delivery on Spark needs.
         """
         yield reader.read(deliveries)
-
-
-@contextmanager
-def place_of_rows(project: Project) -> Iterator[RowPlace]:
-    """Yield where `run_on` says that rows are typed."""
-    if project.run_on.get("validate") != "spark":
-        yield RowPlace()
-        return
-    from include.steps.spark_rows import SparkPlace  # the import of pyspark takes a second
-
-    with ExitStack() as stack:
-        yield SparkPlace(stack)
 
 
 def block_rows(project: Project, delivery: dict[str, Any]) -> int:

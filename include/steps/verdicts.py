@@ -11,6 +11,7 @@ delivery without its rows: if an accepted delivery is refused now, its verdict i
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ from include.core.storable import MAX_KEY_BYTES, UNSTORABLE
 from include.io import artifacts, postgres
 from include.io.tables import Scope, Tables
 from include.quality.examples import EXAMPLES, examples, sentence
-from include.steps.delivered import DeliveryRows, Reader, TypedRows, chunks, place_of_rows, require_rows
+from include.steps.delivered import DeliveryRows, Reader, RowPlace, TypedRows, chunks, require_rows
 
 if TYPE_CHECKING:
     from include.quality.suites import Finding, Suites
@@ -109,7 +110,7 @@ def give_verdicts(
     suites = _suites(project)
     accepted, warnings, rows, quarantined = 0, 0, 0, 0
     refused: list[Refusal] = []
-    with place_of_rows(project) as place:
+    with _place_of_rows(project) as place:
         for chunk in chunks(project, deliveries):
             verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
             for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
@@ -139,6 +140,18 @@ def give_verdicts(
     for refusal in refused:
         log.warning("refused: %s", refusal.why)
     return VerdictCounts(accepted, tuple(refused), warnings, rows, quarantined)
+
+
+@contextmanager
+def _place_of_rows(project: Project) -> Iterator[RowPlace]:
+    """Yield where `run_on` says that rows are typed."""
+    if project.run_on.get("validate") != "spark":
+        yield RowPlace()
+        return
+    from include.steps.spark_rows import SparkPlace  # the import of pyspark takes a second
+
+    with ExitStack() as stack:
+        yield SparkPlace(stack)
 
 
 def _suites(project: Project) -> "Suites":

@@ -96,8 +96,7 @@ class TestProject:
             (
                 "run_on",
                 {"validate": "databricks"},
-                "run_on: validate needs the hash key and the shared database, which Databricks cannot reach; write worker "
-                "or spark",
+                "run_on: validate needs the hash key and the shared database, which Databricks cannot reach",
             ),
             ("outcomes.late_ferry.sgl", "1", "outcomes.late_ferry.sgl: unknown key; did you mean 'sql'?"),
             ("name", "ferries", "name: is the folder's name, and is not written in the file"),
