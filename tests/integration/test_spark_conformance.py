@@ -268,7 +268,7 @@ def validated(project: Project, settings: Settings, *, killed: bool = False) -> 
 
     with pytest.MonkeyPatch.context() as patch:
         if project.run_on:
-            from include.steps import spark_rows
+            from include.io import spark
 
             def checked(session: SparkSession, columns: Any, path: Path) -> DataFrame:
                 texts = pl.scan_parquet(path / "*.parquet" if path.is_dir() else path).select(pl.col(pl.String))
@@ -276,8 +276,8 @@ def validated(project: Project, settings: Settings, *, killed: bool = False) -> 
                 assert not sealed.item(), "executors get no sealed text"
                 return of_files(session, columns, path)
 
-            of_files = spark_rows.spark.of_files
-            patch.setattr(spark_rows.spark, "of_files", checked)
+            of_files = spark.of_files
+            patch.setattr(spark, "of_files", checked)
             patch.setattr(delivered, "BLOCK_VALUES", 1)
             patch.setattr(delivered, "block_rows", lambda _, of: of["rows"] // (3 if of["rows"] >= 20 else 1) + 1)
             patch.setattr(delivered.Reader, "part", None)  # the worker types nothing but sealed text
@@ -330,8 +330,8 @@ def corpus(load_changed: LoadChanged) -> tuple[Project, dict[str, pl.DataFrame]]
     rows: dict[str, list[pl.DataFrame]] = {}
     for number, case in enumerate(case for case in CASES if {"values", "malformed"} & case.keys()):
         feed, stored, _ = landed(case)
-        dumped = feed.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        kept = {key: dumped[key] for key in ("columns", "format") if key in dumped}
+        dumped: dict[str, Any] = feed.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        kept: dict[str, Any] = {key: dumped[key] for key in ("columns", "format") if key in dumped}
         kept["columns"]["row_of"] = {"type": "string", "class": "public"}
         for (day,), of_day in stored.group_by("day", maintain_order=True):
             name = f"c{zlib.crc32(json.dumps([kept, str(day)]).encode())}"
