@@ -404,13 +404,15 @@ class _Plot:
             parts.append(
                 Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" '
                        'text-anchor="middle" x="{3}" y="{4}">{5}</text>').format(
-                    x, TOP, y, min(x, WIDTH - LETTER * len(text) / 2), y + 19, text)
+                    x, TOP, y, min(x, WIDTH - LETTER * len(text) / 2), y + 20, text)
             )  # fmt: skip
         for tick in self.up.ticks:
             x, y = self.at(self.across.low, tick)
+            down = 4 if tick > self.up.low else 3  # below the lowest number is the first one of the other axis
             parts.append(
                 Markup('<line class="grid" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text class="tick" text-anchor="end" '
-                       'x="{3}" y="{4}">{5}</text>').format(self.left, WIDTH - RIGHT, y, x - GAP, y + 4, number(tick))
+                       'x="{3}" y="{4}">{5}</text>').format(
+                    self.left, WIDTH - RIGHT, y, x - GAP, y + down, number(tick))
             )  # fmt: skip
         middle = round((TOP + HEIGHT - BOTTOM) / 2, 1)
         parts.append(

@@ -286,7 +286,7 @@ TOUCHING = """
 [...document.querySelectorAll('svg.chart')].flatMap(chart => {
   const boxes = name => [...chart.querySelectorAll('text.' + name)].map(text => [text, text.getBoundingClientRect()]);
   return boxes('label').flatMap(([label, a]) => boxes('tick').filter(([_, b]) => (
-    a.left < b.right && b.left < a.right && a.top + 1 < b.bottom && b.top + 1 < a.bottom
+    a.left < b.right && b.left < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom
   )).map(([tick]) => `${label.textContent} and ${tick.textContent}`));
 })
 """
