@@ -169,7 +169,8 @@ def steps_of(reader: Reader, dag_id: str, run_id: str, task_id: str = "") -> lis
     asked = {"dag_id": dag_id, "run_id": run_id} | ({"task_id": task_id} if task_id else {})
     page = reader.get(f"/run?{urlencode(asked)}", DAGS | {dag_id})
     assert page.status_code == 200, page.text
-    return re.findall(r'<th scope="row"[^>]*>\s*(.+?)\s*</th>', page.text)
+    _, _, section = page.text.partition('id="steps"')
+    return re.findall(r'<th scope="row"[^>]*>\s*(.+?)\s*</th>', section.partition("</section>")[0])
 
 
 def test_a_run_shows_its_own_steps_although_runs_of_other_dags_have_the_same_name(reader: Reader) -> None:
@@ -205,11 +206,15 @@ def test_the_tabs_know_the_steps_of_each_dag(bag: Any) -> None:
         for kind in found:
             if dag_id.endswith(f"_{kind}"):
                 found[kind] |= steps & {*STEPS}
-    assert found == STEPS_OF
+    assert [kind for kind in found if not found[kind] <= STEPS_OF[kind]] == [], "nightly_web.tabs lacks a step"
+    missing = set().union(*STEPS_OF.values()) - set().union(*found.values())
+    assert missing == {"end_shadow", "retrain", "shadow"}, (
+        "the projects of tests declare neither shadow nor retrain"
+    )
 
 
 def test_the_numbers_of_an_axis_leave_room_for_its_label_on_a_phone() -> None:
-    for top, begins in ((1.0, 64), (0.04, 75), (1_000_000.0, 118)):
+    for top, begins in ((1.0, 64), (0.02, 75), (1_000_000.0, 113)):
         drawn = lines("loss", "", Axis("day"), Axis("loss", low=0), [Series("a", [(0, 0), (1, top)])])
         assert f'x1="{begins}"' in drawn, re.findall(r'class="grid" x1="(\d+)"', drawn)
 
