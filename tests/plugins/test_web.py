@@ -208,9 +208,7 @@ def test_the_tabs_know_the_steps_of_each_dag(bag: Any) -> None:
                 found[kind] |= steps & {*STEPS}
     assert [kind for kind in found if not found[kind] <= STEPS_OF[kind]] == [], "nightly_web.tabs lacks a step"
     missing = set().union(*STEPS_OF.values()) - set().union(*found.values())
-    assert missing == {"end_shadow", "retrain", "shadow"}, (
-        "the projects of tests declare neither shadow nor retrain"
-    )
+    assert missing == {"end_shadow", "retrain", "shadow"}, "the projects of tests declare neither shadow nor retrain"
 
 
 def test_the_numbers_of_an_axis_leave_room_for_its_label_on_a_phone() -> None:
