@@ -4,6 +4,7 @@ It only reads; `cli check` prints the findings. It does not rely on the records 
 digests again from what is stored.
 """
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date, datetime
 
@@ -19,13 +20,16 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.connection import engine
 from include.io.postgres.predictions import batch_digest
-from include.io.postgres.public_pages import read_newest
+from include.io.postgres.public_pages import read_moments, read_newest
 from include.io.public_pages import PublicFolder
 from include.io.registry import Registry
 from include.io.tables import Tables
+from include.report.public_facts import ShownBatch
 from include.report.public_page import publications_of
 from include.steps.public_page import models_shown
 from include.steps.publish import batch_id
+
+log = logging.getLogger(__name__)
 
 
 def check(project: Project, interval: Interval, settings: Settings) -> list[str]:
@@ -160,22 +164,44 @@ def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[st
 
 
 def _page(project: Project, settings: Settings) -> Iterator[str]:
-    """Check that the page for everybody shows the newest publication of each model."""
+    """Check that the page for everybody shows the newest publication of each model.
+
+    Without `public_pages` in the settings, tasks may write the page elsewhere: `public_pages` in their connection says
+    so. Then it cannot be looked at from here, which is said in the log and is no finding.
+    """
     if project.shown_page is None:
         return
-    folder = PublicFolder(settings, project.name)
-    shown = publications_of(folder.read_page())
+    folder, models = PublicFolder(settings, project.name), models_shown(project, project.shown_page)
+    page = folder.read_page()
+    shown = publications_of(page)
     with engine(settings).connect() as connection:
-        for model in models_shown(project, project.shown_page):
-            newest = read_newest(connection, model)
-            if newest is not None and shown.get(model) != newest.publication:
-                yield (
-                    f"{folder.page} does not show what readers see of {model}: {newest.day}, published "
-                    f"{newest.published_at:%Y-%m-%d %H:%M:%S} UTC. Unless a task public_page runs, type: "
-                    f"python -m include.cli public_page --project {project.name}"
-                )
-            elif newest is None and shown.get(model) is not None:
-                yield (
-                    f"{folder.page} shows predictions of {model}, and readers see none. Type: "
-                    f"python -m include.cli public_page --project {project.name}"
-                )
+        newest_of = {model: read_newest(connection, model) for model in models}
+        written_at, changed_at = read_moments(connection, project.name, models)
+    findings = [*_differences(project, folder, shown, newest_of)]
+    is_written = written_at is not None and (not page or changed_at is None or written_at >= changed_at)
+    if findings and settings.public_pages is None and is_written:
+        log.warning(
+            "%s: the page for everybody was not checked. Tasks wrote it at %s UTC, but not as %s, and "
+            "NIGHTLY_PUBLIC_PAGES is not set here. Set it to `public_pages` of the connection nightly_tables, and "
+            "check again. If the connection does not have it, type: python -m include.cli public_page --project %s",
+            *(project.name, f"{written_at:%Y-%m-%d %H:%M:%S}", folder.page, project.name),
+        )
+        return
+    yield from findings
+
+
+def _differences(
+    project: Project, folder: PublicFolder, shown: Mapping[str, int | None], newest_of: Mapping[str, ShownBatch | None]
+) -> Iterator[str]:
+    for model, newest in newest_of.items():
+        if newest is not None and shown.get(model) != newest.publication:
+            yield (
+                f"{folder.page} does not show what readers see of {model}: {newest.day}, published "
+                f"{newest.published_at:%Y-%m-%d %H:%M:%S} UTC. Unless a task public_page runs, type: "
+                f"python -m include.cli public_page --project {project.name}"
+            )
+        elif newest is None and shown.get(model) is not None:
+            yield (
+                f"{folder.page} shows predictions of {model}, and readers see none. Type: "
+                f"python -m include.cli public_page --project {project.name}"
+            )

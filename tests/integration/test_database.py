@@ -35,7 +35,7 @@ from tests.integration import small
 from tests.integration.training import in_database
 
 DAY = date(2013, 3, 1)
-NEWEST = "0038"
+NEWEST = "0039"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",

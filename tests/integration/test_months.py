@@ -354,6 +354,40 @@ def test_old_runs_of_steps_leave_in_parts(settings: Settings, monkeypatch: pytes
     assert small.select(settings, left) == [{"project": "ferries", "n": 3}, {"project": "other", "n": 7}]
 
 
+# --- the planner's statistics
+
+
+STATISTICS = "SELECT DISTINCT tablename AS name FROM pg_stats WHERE inherited AND tablename IN ({}) ORDER BY 1"
+WITH_MONTHS = ["entities_ferries", "predictions"]
+
+
+def test_maintenance_collects_the_statistics_that_autovacuum_does_not(published: Settings, ferries: Project) -> None:
+    def known() -> list[str]:
+        names = ", ".join(f"'{name}'" for name in WITH_MONTHS)
+        return [row["name"] for row in small.select(published, STATISTICS.format(names))]
+
+    assert known() == []
+    looked = months(ferries, published, dry_run=True)
+    assert list(looked.analyzed) == WITH_MONTHS
+    said = "entities_ferries, predictions: statistics for the query planner would be collected"
+    assert said in [*sentences(looked)]
+    assert known() == [], "a dry run changes nothing"
+    with postgres.connection.engine(published).begin() as using:
+        using.execute(sa.text("LOCK TABLE ONLY predictions IN SHARE UPDATE EXCLUSIVE MODE"))
+        assert not postgres.months.analyze(published, "predictions"), "it does not wait for others"
+    assert list(months(ferries, published).analyzed) == WITH_MONTHS
+    assert known() == WITH_MONTHS
+    assert months(ferries, published).analyzed == (), "once a day is enough"
+
+
+def test_statistics_are_collected_of_tables_with_months_only(settings: Settings) -> None:
+    with (
+        pytest.raises(DBAPIError, match="batches has no rows by month"),
+        postgres.connection.engine(settings).begin() as connection,
+    ):
+        connection.execute(sa.select(sa.func.analyze_months("batches")))
+
+
 # --- the migration
 
 

@@ -27,6 +27,7 @@ from include.io.public_pages import PublicFolder
 from include.operations import check as checking
 from include.operations import unpublish as unpublishing
 from include.operations.unpublish import unpublish
+from include.runner.run import run
 from include.steps import public_page as step
 from include.steps.public_page import public_page
 from include.steps.publish import publish_scores
@@ -138,6 +139,29 @@ def test_check_finds_a_page_that_is_not_what_readers_see(
     postgres.predictions.unpublish(own, LATE, Interval.of(DAY), None)
     [finding] = found()
     assert "shows predictions of late_ferry, and readers see none" in finding
+
+
+def test_a_check_without_the_place_of_pages_says_that_it_cannot_look(
+    put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(checking, "model_names", lambda _: [])  # this is about the page only
+    of_tasks = own.model_copy(update={"public_pages": own.tables.replace("tables", "pages")})
+
+    def found(settings: Settings) -> list[str]:
+        caplog.clear()
+        return [each for each in checking.check(SHOWN, Interval.of(DAY), settings) if "index.html" in each]
+
+    put(DAY)
+    assert len(found(own)) == 1, "no task has ever written a page"
+    run("public_page", SHOWN, Interval.of(DAY), of_tasks)
+    assert found(of_tasks) == [] and "was not checked" not in caplog.text
+    assert found(own) == []
+    assert "the page for everybody was not checked" in caplog.text and "NIGHTLY_PUBLIC_PAGES" in caplog.text
+    make(own)  # beside the tables there is a page, too, of an earlier day
+    put(NEXT)
+    assert len(found(own)) == len(found(of_tasks)) == 1, "no task has written what readers see now"
+    run("public_page", SHOWN, Interval.of(DAY), of_tasks)
+    assert found(own) == [] and "the page for everybody was not checked" in caplog.text
 
 
 def test_files_of_the_page_before_go_and_a_kill_leaves_a_page_that_is_whole(

@@ -30,6 +30,18 @@ WHERE p.relnamespace = current_schema()::regnamespace AND p.relname IN ('predict
 ORDER BY month, relation
 """
 
+NOT_ANALYZED = """
+SELECT p.relname FROM pg_class p
+WHERE p.relnamespace = current_schema()::regnamespace AND p.relkind = 'p' AND p.relname IN ('predictions', :entities)
+    AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = p.oid)
+    AND coalesce(pg_stat_get_last_analyze_time(p.oid), '-infinity') < clock_timestamp() - interval '1 day'
+ORDER BY p.relname
+"""
+"""Tables with months whose statistics for the planner are older than a day; all projects have `predictions` together.
+
+PostgreSQL's autovacuum analyzes each month, but never the table that they are parts of.
+"""
+
 DROP_LOCK_TIMEOUT = "2s"
 """How long the removal of a month waits for those who publish. For readers, `drop_month` waits half a second."""
 DEADLOCK = "40P01"
@@ -197,6 +209,26 @@ def drop_month(settings: Settings, project: Project, month: date, by: str) -> bo
     except sa.exc.OperationalError as error:
         if getattr(error.orig, "pgcode", None) != DEADLOCK:
             raise
+        return False
+    return True
+
+
+def read_not_analyzed(settings: Settings, project: Project) -> list[str]:
+    """Return the tables of a project whose statistics for the planner were not collected within a day."""
+    with engine(settings).connect() as connection:
+        return [*connection.scalars(sa.text(NOT_ANALYZED), {"entities": entities_table(project.name)})]
+
+
+def analyze(settings: Settings, table: str) -> bool:
+    """Collect the planner's statistics of a table over all of its months; readers and writers do not wait.
+
+    Returns:
+        False if somebody else analyzes or changes the table, so that it would have waited for more than two seconds.
+    """
+    try:
+        with engine(settings).begin() as connection:
+            connection.execute(sa.select(sa.func.analyze_months(sa.cast(table, schema.TEXT))))
+    except LockTimeoutError:
         return False
     return True
 

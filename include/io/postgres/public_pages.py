@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from include.core.names import predictions_view
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine, execute, lock, transaction
-from include.io.postgres.schema import batches, model_versions, publications, published
+from include.io.postgres.schema import batches, model_versions, publications, published, step_runs
 from include.report.public_facts import ShownBatch
 
 BLOCK_ROWS = 5_000
@@ -47,6 +47,19 @@ def read_newest(connection: sa.Connection, model: str) -> ShownBatch | None:
     )
     row = connection.execute(statement).one_or_none()
     return None if row is None else ShownBatch(*row)
+
+
+def read_moments(
+    connection: sa.Connection, project: str, models: Sequence[str]
+) -> tuple[datetime | None, datetime | None]:
+    """Return when the newest step that wrote the page began, and when what readers see of its models last changed."""
+    s, p = step_runs.c, publications.c
+    written = sa.select(sa.func.max(s.started_at)).where(
+        s.project == project, s.step == "public_page", s.state == "success"
+    )
+    changed = sa.select(sa.func.max(p.published_at)).where(p.model.in_(models))
+    row = connection.execute(sa.select(written.scalar_subquery(), changed.scalar_subquery())).one()
+    return row[0], row[1]
 
 
 def read_highest(

@@ -1100,7 +1100,12 @@ skew_checks = sa.Table(
     _column("state", TEXT, "compared, skipped, or failed: nothing could be built again."),
     _column("why", TEXT, "Why nothing was compared; empty otherwise."),
     _column("rows", BIGINT, "Published rows that were compared."),
-    _column("exact", BOOLEAN, "True if they had to be equal to the bit, false if up to the last bits."),
+    _column(
+        "exact",
+        BOOLEAN,
+        "True if features had to be equal to the bit, false if up to 1e-9 of their size, as of Databricks. Predictions "
+        "are always compared up to that.",
+    ),
     _column("missing", BIGINT, "Rows that are on one side only."),
     _column("features", JSONB, "Rows that differ, by column of the features."),
     _column("scores", JSONB, "Rows that differ, by column of the predictions."),
