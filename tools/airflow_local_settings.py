@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,18 +40,39 @@ def needed(bundle: Path, service: str) -> list[str]:
     return [*PARSED] if service == "dag-processor" else [*PARSED, "include.runner.run", *steps]
 
 
-def preload(bundle: Path, names: Iterable[str]) -> None:
-    """Import modules of a bundle. Code that cannot be imported is left to the tasks, which say so."""
+def preload(bundle: Path, names: Sequence[str]) -> None:
+    """Import modules of a bundle, unless a child shows that this fails or starts a thread: then tasks import them."""
     state = state_of(bundle)
     sys.path.append(str(bundle))  # as Airflow does before it parses a file
+    if not can_import(names):
+        log.warning("the modules of %s are not imported before tasks need them: see the lines above", bundle)
+        return
+    for name in names:
+        importlib.import_module(name)
+    os.register_at_fork(after_in_child=lambda: forget_if_changed(bundle, state))
+
+
+def can_import(names: Sequence[str]) -> bool:
+    """Return whether a child can import modules without a new thread, those of libraries in C or Rust included."""
+    if pid := os.fork():
+        return os.waitpid(pid, 0)[1] == 0
+    started = ["an import that failed"]
     try:
+        before = threads()
         for name in names:
             importlib.import_module(name)
+        started = sorted(threads() - before)
+        log.log(logging.WARNING if started else logging.DEBUG, "threads that imports started: %s", started)
     except Exception:
-        log.exception("the modules of %s are not imported before tasks need them", bundle)
-        forget()
-        return
-    os.register_at_fork(after_in_child=lambda: forget_if_changed(bundle, state))
+        log.exception("a module cannot be imported")
+    finally:
+        os._exit(len(started))
+
+
+def threads() -> set[str]:
+    """Return number and name of each thread of this process."""
+    tasks = Path("/proc/self/task").iterdir()
+    return {f"{each.name} {(each / 'comm').read_text().strip()}" for each in tasks}
 
 
 def forget_if_changed(bundle: Path, state: object) -> None:
