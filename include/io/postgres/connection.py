@@ -132,7 +132,7 @@ def wait_at_most(connection: sa.Connection, seconds: int) -> None:
 
 
 def lock_timeout(
-    of: sa.Engine, *, readers: bool, statement: str = "", waited_seconds: int = LOCK_TIMEOUT_SECONDS
+    of: sa.Engine, *, readers: bool, statement: str = "", waited_seconds: int | None = None
 ) -> LockTimeoutError:
     """Return the error that names the sessions that hold locks and wait for none themselves.
 
@@ -140,7 +140,7 @@ def lock_timeout(
         of: the engine of the database.
         readers: include those that only read: they block a change of tables and views, but no change of rows.
         statement: what waited. If it changes a table that running steps hold (`STEP`), their sessions are named too.
-        waited_seconds: how long it waited.
+        waited_seconds: how long it waited; by default the longest wait.
     """
     with of.connect() as connection:
         holders = connection.execute(sa.text(HOLDERS), {"readers": readers, "step": STEP, "statement": statement}).all()
@@ -153,7 +153,7 @@ def lock_timeout(
         else "No session holds one any more."
     )
     return LockTimeoutError(
-        f"waited {waited_seconds} s for a lock in the shared database. {advice} Then run the step again."
+        f"waited {waited_seconds or LOCK_TIMEOUT_SECONDS} s for a lock in the shared database. {advice} Then run the step again."
     )
 
 
