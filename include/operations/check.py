@@ -20,13 +20,13 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.connection import engine
 from include.io.postgres.predictions import batch_digest
-from include.io.postgres.public_pages import read_moments, read_newest
+from include.io.postgres.public_pages import read_newest
 from include.io.public_pages import PublicFolder
 from include.io.registry import Registry
 from include.io.tables import Tables
 from include.report.public_facts import ShownBatch
 from include.report.public_page import publications_of
-from include.steps.public_page import models_shown
+from include.steps.public_page import find_folder, models_shown
 from include.steps.publish import batch_id
 
 log = logging.getLogger(__name__)
@@ -166,28 +166,19 @@ def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[st
 def _page(project: Project, settings: Settings) -> Iterator[str]:
     """Check that the page for everybody shows the newest publication of each model.
 
-    Without `public_pages` in the settings, tasks may write the page elsewhere: `public_pages` in their connection says
-    so. Then it cannot be looked at from here, which is said in the log and is no finding.
+    A page that cannot be looked at from here is said in the log and is no finding.
     """
     if project.shown_page is None:
         return
-    folder, models = PublicFolder(settings, project.name), models_shown(project, project.shown_page)
-    page = folder.read_page()
-    shown = publications_of(page)
-    with engine(settings).connect() as connection:
-        newest_of = {model: read_newest(connection, model) for model in models}
-        written_at, changed_at = read_moments(connection, project.name, models)
-    findings = [*_differences(project, folder, shown, newest_of)]
-    is_written = written_at is not None and (not page or changed_at is None or written_at >= changed_at)
-    if findings and settings.public_pages is None and is_written:
-        log.warning(
-            "%s: the page for everybody was not checked. Tasks wrote it at %s UTC, but not as %s, and "
-            "NIGHTLY_PUBLIC_PAGES is not set here. Set it to `public_pages` of the connection nightly_tables, and "
-            "check again. If the connection does not have it, type: python -m include.cli public_page --project %s",
-            *(project.name, f"{written_at:%Y-%m-%d %H:%M:%S}", folder.page, project.name),
-        )
+    try:
+        folder = find_folder(settings, project)
+    except ActionRequiredError as error:
+        log.warning("The page for everybody was not checked. %s", error)
         return
-    yield from findings
+    shown = publications_of(folder.read_page())
+    with engine(settings).connect() as connection:
+        newest_of = {model: read_newest(connection, model) for model in models_shown(project, project.shown_page)}
+    yield from _differences(project, folder, shown, newest_of)
 
 
 def _differences(

@@ -158,7 +158,8 @@ def _months(
     if not dry_run:
         first = today.year * 12 + today.month - 1
         coming = [date(n // 12, n % 12 + 1, 1) for n in range(first, first + COMING_MONTHS + 1)]
-        postgres.months.make_months(settings, project, coming)
+        for missing in postgres.months.make_months(settings, project, coming):
+            log.warning("%s: %s A publish of that month makes it, too", project.name, missing)
     declared = project.retention.predictions
     if declared is None:
         return ()

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from textwrap import wrap
 
 from markupsafe import Markup
 
@@ -26,6 +27,10 @@ GAP = 6
 """Between a number and its line."""
 UPRIGHT = 20
 """How far the upright label of an axis reaches to the right there."""
+LINE = 18
+"""And each further line of it."""
+UPRIGHT_LETTERS, UPRIGHT_LINES = 28, 2
+"""Letters of a line of an upright label that the height of a chart has room for there, and lines."""
 TABLE_ROWS = 40
 """Rows of a table below a chart; of longer series, every nth point is listed."""
 
@@ -133,6 +138,8 @@ def lines(
     xs = [p[0] for _, points in shown for p in points] + [p[0] for _, points in areas for p in points]
     ys = [p[1] for _, points in shown for p in points] + [v for _, points in areas for p in points for v in p[1:]]
     plot = _Plot(_Scale.of(x, xs), _Scale.of(y, ys), x, y)
+    if plot.upright[-1].endswith("…"):
+        about = f"{about} Upright axis: {y.label}."
     parts = [plot.frame()]
     for nth, (_, corners) in enumerate(areas):
         outline = [(x, high) for x, _, high in corners] + [(x, low) for x, low, _ in reversed(corners)]
@@ -357,10 +364,15 @@ class _Plot:
     y: Axis
 
     @property
+    def upright(self) -> list[str]:
+        """The lines of the upright label; of a text that is longer than they are, the last ends with an ellipsis."""
+        return wrap(_clean(self.y.label), UPRIGHT_LETTERS, max_lines=UPRIGHT_LINES, placeholder="…") or [""]
+
+    @property
     def left(self) -> int:
         """Where the plot begins: the numbers of its axis have room beside the label, also where texts are large."""
         longest = max(sum(MARK if c in ".,-" else DIGIT for c in number(tick)) for tick in self.up.ticks)
-        return max(LEFT, math.ceil(UPRIGHT + longest + GAP))
+        return max(LEFT, math.ceil(UPRIGHT + LINE * (len(self.upright) - 1) + longest + GAP))
 
     def at(self, x: float, y: float) -> Point:
         return (
@@ -416,11 +428,16 @@ class _Plot:
             )  # fmt: skip
         middle = round((TOP + HEIGHT - BOTTOM) / 2, 1)
         parts.append(
-            Markup('<text class="label" text-anchor="middle" x="{}" y="{}">{}</text><text class="label" '
-                   'text-anchor="middle" transform="rotate(-90 14 {})" x="14" y="{}">{}</text>').format(
-                (self.left + WIDTH - RIGHT) / 2, HEIGHT - 8, _clean(self.x.label), middle, middle, _clean(self.y.label)
+            Markup('<text class="label" text-anchor="middle" x="{}" y="{}">{}</text>').format(
+                (self.left + WIDTH - RIGHT) / 2, HEIGHT - 8, _clean(self.x.label)
             )
-        )  # fmt: skip
+        )
+        for nth, line in enumerate(self.upright):
+            x = 14 + LINE * nth
+            parts.append(
+                Markup('<text class="label" text-anchor="middle" transform="rotate(-90 {0} {1})" x="{0}" y="{1}">{2}'
+                       "</text>").format(x, middle, line)
+            )  # fmt: skip
         return Markup("").join(parts)
 
 

@@ -15,8 +15,8 @@ from nightly_web.words import Link, Links, Table, count, duration, moment
 STEPS = """
 SELECT project, model, step, part, interval_start, interval_end, state, rows, seconds, table_version, model_version,
     error_class, started_at, ended_at FROM step_history
-WHERE run_id = :run_id AND step = ANY(:steps) AND (model = :model OR project = coalesce(CAST(:project AS text),
-    (SELECT s.project FROM model_status s WHERE s.model = :model)))
+WHERE run_id = :run_id AND step = ANY(:steps) AND (model = :model OR project = ANY(CAST(:projects AS text[]))
+    OR project = (SELECT s.project FROM model_status s WHERE s.model = :model))
 ORDER BY id LIMIT 200
 """
 STEPS_OF = {
@@ -29,17 +29,26 @@ STEPS_OF = {
     "backfill_range": {
         "extract", "land", "validate", "build_features", "outcomes", "score", "publish", "public_page",
     },
+    "maintenance": {"land", "maintain"},
 }  # fmt: skip
-"""The steps that the DAGs of a project or a model record: what follows its name. A test compares them with the DAGs.
+"""The steps that a DAG records, by what follows the name of its project or model; a test compares them with the DAGs.
 
-Nightly runs of one moment have the same name in each DAG, so the name alone does not say whose a step is.
+`maintenance` is one DAG for all projects. Nightly runs of one moment have the same name in each DAG, so the name alone
+does not say whose a step is.
 """
-STEP_OF_TASK = {"score_shadow": "score"}
+STEP_OF_TASK = {"score_shadow": "score", "sweep": "land"}
 """The step of a task that has another name."""
 OF_ALL = ("outcomes", "public_page")
 """Steps of a project that DAGs of its models record, too."""
 OF_EACH = ("score", "publish", "retrain")
 """Steps of a model that DAGs of its project record, too."""
+MAINTENANCE = "maintenance"
+"""The DAG of all projects: each of its tasks is mapped over them."""
+NO_STEP = "has recorded no step: it has not ended one yet, or does none of the product."
+NO_MAINTENANCE = (
+    "has recorded no step of a project that you may see: it has not ended one yet, or is a dry run, which records "
+    "none. Its log says what it did."
+)
 SHARED = ("outcomes", "promote", "public_page", "score")
 """Steps that several tasks of one run date record: their rows do not say which of them did."""
 
@@ -135,26 +144,28 @@ def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, 
     """Return the tab of a run, or of one of its tasks, of a DAG that the user may see."""
     access.require_dag(dag_id)
     model, project = _name(dag_id, OF_MODEL), _name(dag_id, OF_PROJECT)
-    zones = views.zones()
+    zones, of_all = views.zones(), dag_id == MAINTENANCE
+    projects = [each for each in zones if access.project(each)] if of_all else [project] if project else []
     group, _, task = (task_id or "").rpartition(".")  # a task of a group is <model>.<step>
     step = STEP_OF_TASK.get(task, task)
     steps = [
         row
-        for row in views.rows(STEPS, run_id=run_id, project=project, model=model, steps=sorted(_steps_of(dag_id)))
+        for row in views.rows(STEPS, run_id=run_id, projects=projects, model=model, steps=sorted(_steps_of(dag_id)))
         if _is_of(row, model, group) and step in ("", row["step"])
     ]
     if not steps:
         what = f"The task {task_id}" if task_id else "This run"
-        return Page(run_id, f"{what} has recorded no step: it has not ended one yet, or does none of the product.")
-    zone = zones.get(steps[0]["project"])
+        return Page(run_id, f"{what} {NO_MAINTENANCE if of_all else NO_STEP}")
+    zone = None if of_all else zones.get(steps[0]["project"])
     days = sorted({row["interval_start"] for row in steps} | {row["interval_end"] for row in steps})
     owner = steps[0]["project"]
-    seen = access.project(owner)
+    seen = access.project(owner) and not of_all
     first: Any = Link(str(days[0]), link.run_date(owner, days[0])) if seen else str(days[0])
     last: Any = Link(str(days[-1]), link.run_date(owner, days[-1])) if seen else str(days[-1])
     rows = [
         [
             row["step"]
+            + (f" of {row['project']}" if of_all else "")
             + (f" of {row['model']}" if row["model"] and not model else "")
             + (f" ({row['part']})" if row["part"] else ""),
             f"{row['state']}" + (f": {row['error_class']}" if row["error_class"] else ""),
@@ -168,7 +179,8 @@ def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, 
     ]
     several = (
         " The rows are of several tries, or of other tasks that record the same step in a run of this name."
-        if step in SHARED and len(steps) > 1
+        if (step in SHARED and len(steps) > 1)
+        or (of_all and len(steps) > len({(row["project"], row["step"]) for row in steps}))
         else ""
     )
     heads = ("Step", "State", "Rows", "Took", "Model version", "Table version", "Ended at")
@@ -185,6 +197,8 @@ def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, 
 
 
 def _steps_of(dag_id: str) -> set[str]:
+    if dag_id == MAINTENANCE:
+        return STEPS_OF[MAINTENANCE]
     return next((steps for kind, steps in STEPS_OF.items() if dag_id.endswith(f"_{kind}")), set())
 
 

@@ -109,6 +109,26 @@ def test_readers_go_on_while_a_month_is_made(published: Settings) -> None:
         assert reading.execute(sa.text(SEEN)).all() == before
 
 
+def test_a_month_is_not_waited_for_and_the_next_run_makes_it(
+    settings: Settings, ferries: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    today = Interval.of(date(2013, 3, 15))
+    with postgres.connection.engine(settings).begin() as holding:
+        holding.execute(sa.text("LOCK TABLE predictions IN SHARE ROW EXCLUSIVE MODE"))
+        pid = holding.scalar(sa.text("SELECT pg_backend_pid()"))
+        began = time.monotonic()
+        maintain(ferries, today, settings, only=["months"])
+        assert time.monotonic() - began < 30
+    assert parts(settings, "predictions") == []
+    assert len(parts(settings, "entities_ferries")) == 3, "what nobody holds is made"
+    said = "predictions has no place for 2013-04 yet: waited 2 s for a lock in the shared database. These sessions hold"
+    assert said in caplog.text and f"pid {pid}" in caplog.text and "A publish of that month" in caplog.text
+    caplog.clear()
+    maintain(ferries, today, settings, only=["months"])
+    assert parts(settings, "predictions") == [f"predictions__2013_0{n}" for n in (3, 4, 5)]
+    assert "has no place" not in caplog.text
+
+
 def test_no_other_table_gets_months(settings: Settings) -> None:
     for table in ("batches", "entities_of_nobody", "predictions__2013_03"):
         with (

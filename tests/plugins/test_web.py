@@ -196,6 +196,19 @@ def test_the_tasks_of_models_in_a_range_backfill_show_their_steps(reader: Reader
     assert steps_of(reader, dag, run, "land") == ["land"]
 
 
+def test_the_tabs_of_maintenance_show_the_steps_of_all_projects_that_the_user_may_see(reader: Reader) -> None:
+    run = "manual__2026-12-01T09:00:00+00:00"
+    asked = f"/run?{urlencode({'dag_id': 'maintenance', 'run_id': run})}"
+    said = "has recorded no step of a project that you may see: it has not ended one yet, or is a dry run"
+    assert said in reader.get(asked, DAGS | {"maintenance"}).text
+    record(reader, run, ("land", None), ("maintain", None))
+    assert steps_of(reader, "maintenance", run) == ["land of project_1", "maintain of project_1"]
+    assert steps_of(reader, "maintenance", run, "sweep") == ["land of project_1"]
+    assert steps_of(reader, "maintenance", run, "maintain") == ["maintain of project_1"]
+    assert "Days and times: UTC." in reader.get(asked, DAGS | {"maintenance"}).text
+    assert said in reader.get(asked, {"maintenance"}).text, "another project's"
+
+
 def test_the_tabs_know_the_steps_of_each_dag(bag: Any) -> None:
     from include.steps.declared import STEPS
     from nightly_web.tabs import STEP_OF_TASK, STEPS_OF
@@ -204,7 +217,7 @@ def test_the_tabs_know_the_steps_of_each_dag(bag: Any) -> None:
     for dag_id, dag in bag.dags.items():
         steps = {STEP_OF_TASK.get(name, name) for name in (task_id.split(".")[-1] for task_id in dag.task_ids)}
         for kind in found:
-            if dag_id.endswith(f"_{kind}"):
+            if dag_id == kind or dag_id.endswith(f"_{kind}"):
                 found[kind] |= steps & {*STEPS}
     assert [kind for kind in found if not found[kind] <= STEPS_OF[kind]] == [], "nightly_web.tabs lacks a step"
     missing = set().union(*STEPS_OF.values()) - set().union(*found.values())
@@ -215,6 +228,21 @@ def test_the_numbers_of_an_axis_leave_room_for_its_label_on_a_phone() -> None:
     for top, begins in ((1.0, 64), (0.02, 75), (1_000_000.0, 113)):
         drawn = lines("loss", "", Axis("day"), Axis("loss", low=0), [Series("a", [(0, 0), (1, top)])])
         assert f'x1="{begins}"' in drawn, re.findall(r'class="grid" x1="(\d+)"', drawn)
+
+
+def test_a_long_upright_label_has_two_lines_and_a_longer_one_is_whole_in_the_words() -> None:
+    def drawn(label: str) -> tuple[list[str], str]:
+        chart = lines("cost", "What it costs.", Axis("day"), Axis(label, low=0), [Series("a", [(0, 0), (1, 1)])])
+        return re.findall(r"rotate\(-90 [^>]+>([^<]+)</text>", chart), chart
+
+    assert drawn("share of outcomes that are 1")[0] == ["share of outcomes that are 1"]
+    two, chart = drawn("EUR of the airport's budget for each prediction")
+    assert two == ["EUR of the airport&#39;s budget", "for each prediction"]
+    assert "Upright axis" not in chart and 'class="grid" x1="71"' in chart
+    longest = "minutes that passengers wait at a gate of a terminal, on average, for each prediction"
+    shown, chart = drawn(longest)
+    assert shown == ["minutes that passengers wait", "at a gate of a terminal, on…"]
+    assert chart.count(f"What it costs. Upright axis: {longest}.") == 2, "in the caption and in words"
 
 
 def test_today_says_how_long_it_took_and_opens_the_feeds(reader: Reader) -> None:

@@ -19,7 +19,7 @@ from include.core.periods import Period
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import engine, execute, lock
+from include.io.postgres.connection import engine, execute, lock, wait_at_most
 from include.io.postgres.schema import batches, gates, models, outcome_days, promotions, published
 
 PARTS = """
@@ -42,8 +42,8 @@ ORDER BY p.relname
 PostgreSQL's autovacuum analyzes each month, but never the table that they are parts of.
 """
 
-DROP_LOCK_TIMEOUT = "2s"
-"""How long the removal of a month waits for those who publish. For readers, `drop_month` waits half a second."""
+LOCK_SECONDS = 2
+"""How long a month that is made or removed waits for others. For readers, `drop_month` waits half a second."""
 DEADLOCK = "40P01"
 
 
@@ -71,12 +71,23 @@ def keep_months(cursor: adbc_driver_manager.dbapi.Cursor, table: str, days: Coll
         cursor.fetchall()
 
 
-def make_months(settings: Settings, project: Project, months: Collection[date]) -> None:
-    """Make the months of a project's tables that are missing, each in a transaction of its own."""
+def make_months(settings: Settings, project: Project, months: Collection[date]) -> list[str]:
+    """Make the months of a project's tables that are missing, each in a transaction of its own.
+
+    Returns:
+        a sentence for each month that could not be made, because somebody else held a lock of its table for longer than
+        two seconds. A later call makes it, and so does the first publish that needs it.
+    """
+    found = []
     for table in ("predictions", entities_table(project.name)):
         for month in sorted(months):
-            with engine(settings).begin() as connection:
-                connection.execute(_make(table, month))
+            try:
+                with engine(settings).begin() as connection:
+                    wait_at_most(connection, LOCK_SECONDS)
+                    connection.execute(_make(table, month))
+            except LockTimeoutError as error:
+                found.append(f"{table} has no place for {month:%Y-%m} yet: {error}")
+    return found
 
 
 def _make(table: str, month: date) -> sa.Select[Any]:
@@ -198,7 +209,7 @@ def drop_month(settings: Settings, project: Project, month: date, by: str) -> bo
     )  # fmt: skip
     try:
         with engine(settings).begin() as connection:
-            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{DROP_LOCK_TIMEOUT}'"))
+            wait_at_most(connection, LOCK_SECONDS)
             of_project = sa.select(models.c.model).where(models.c.project == project.name)
             for model in sorted(connection.scalars(of_project)):
                 lock(connection, f"publish {model}")

@@ -105,6 +105,22 @@ projects = sa.Table(
     comment="What each project declares, as of the newest migration. Pages show dates in its timezone.",
 )
 
+public_pages = sa.Table(
+    "public_pages",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _column("place", TEXT, "URI of the folder of all pages; the page is <project>/index.html in it."),
+    _column(
+        "tables",
+        TEXT,
+        "Where the Delta tables were then: a copy of the database beside other tables must not write this page.",
+    ),
+    _column("run_id", TEXT, RUN_ID),
+    _now("recorded_at", "Time at which this place was recorded."),
+    comment="Where the page for everybody of each project is written. Commands in a shell refresh the page of this "
+    "place.",
+)
+
 promotions = sa.Table(
     "promotions",
     metadata,
