@@ -195,7 +195,7 @@ audit: setup ## Look for known vulnerabilities, offline: AUDIT_DB=a folder or zi
 pin-images: setup ## Ask the registries for the digests of the images, and write them where they are used; then read the changes
 	$(BIN)/python -m tools.supply.images
 
-bench: setup ## Measure the goals about speed and size, and write docs/speed.md: [ONLY=scale,publish]; hours
+bench: setup ## Measure the goals about speed and size, and write docs/speed.md: [ONLY=scale,publish]; all take hours
 	$(BIN)/python -m bench.table --only "$(ONLY)"
 
 bench-backfill: setup ## Measure a year in one run and 28 run dates at once, and compare with goals (docs/speed.md); ten minutes

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import joblib
 import polars as pl
@@ -73,7 +74,7 @@ class BackfillBench:
         """Start a run by hand, wait until it ends, and return the seconds it took."""
         began = time.monotonic()
         self.airflow.run([dag_id], run_id, day, **conf)
-        self._await(dag_id, {run_id})
+        self._await(dag_id, {run_id}, lambda: [self._get(f"{dag_id}/dagRuns/{quote(run_id)}")])
         return time.monotonic() - began
 
     def backfill(self, dag_id: str, interval: Interval) -> None:
@@ -84,16 +85,15 @@ class BackfillBench:
             "to_date": PROJECT.cutoff_at(interval.end).isoformat(),
             "max_active_runs": AT_A_TIME,
         }
-        with self.stack.api() as client:
-            client.post("/api/v2/backfills", json=body).raise_for_status()
+        self.airflow.client.post("/api/v2/backfills", json=body).raise_for_status()
         runs = {run["dag_run_id"] for run in self._runs(dag_id) if run["run_type"] == "backfill"}
         assert len(runs) == len(interval.days), f"{dag_id}: {len(runs)} runs for the days {interval}"
-        self._await(dag_id, runs)
+        self._await(dag_id, runs, lambda: self._runs(dag_id))
 
-    def _await(self, dag_id: str, run_ids: set[str]) -> None:
+    def _await(self, dag_id: str, run_ids: set[str], read: Callable[[], Sequence[dict[str, Any]]]) -> None:
         """Wait until the runs succeed. It polls seldom, because answering costs core-seconds too."""
         deadline = time.monotonic() + RUN_SECONDS
-        while going := [r for r in self._runs(dag_id) if r["dag_run_id"] in run_ids and r["state"] != "success"]:
+        while going := [run for run in read() if run["dag_run_id"] in run_ids and run["state"] != "success"]:
             if failed := [run["dag_run_id"] for run in going if run["state"] == "failed"]:
                 raise SystemExit(f"{dag_id}: {', '.join(failed)} failed; logs are below {self.airflow.logs}")
             if time.monotonic() > deadline:
@@ -101,10 +101,12 @@ class BackfillBench:
             time.sleep(1)
 
     def _runs(self, dag_id: str) -> list[dict[str, Any]]:
-        with self.stack.api() as client:
-            answer = client.get(f"/api/v2/dags/{dag_id}/dagRuns", params={"limit": 100, "order_by": "-id"})
-            runs: list[dict[str, Any]] = answer.raise_for_status().json()["dag_runs"]
+        runs: list[dict[str, Any]] = self._get(f"{dag_id}/dagRuns?limit=100&order_by=-id")["dag_runs"]
         return runs
+
+    def _get(self, path: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.airflow.client.get(f"/api/v2/dags/{path}").raise_for_status().json()
+        return answer
 
     def run_date(self, day: date) -> None:
         """Run the DAGs of a run date one after the other."""

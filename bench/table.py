@@ -1,14 +1,17 @@
 """`make bench`: measure the goals about speed and size, print one table, and write it into `docs/speed.md`.
 
-`ONLY=scale,publish` chooses. Each benchmark is a module with `results`; one that is not here yet is left out.
+`ONLY=scale,publish` chooses; the page keeps its rows of the others. Each benchmark is a module with `results`; one that
+is not here yet is left out.
 """
 
 import re
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -59,44 +62,44 @@ def _verdict(result: Result) -> str:
     return {True: "met", False: "MISSED", None: "no verdict"}[result.passed]
 
 
-def rendered(measured: Sequence[BenchRun], at: datetime, of: str) -> str:
-    """Return the generated part of the page."""
-    lines = [
-        f"Measured on {at:%Y-%m-%d} on {of}.",
-        "",
-        "| goal | limit | figure | verdict | note |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {each.goal} | {each.limit} | {_figure(each)} | {_verdict(each)} | {each.note} |"
-        for found in measured
-        for each in found.with_verdicts
-    ]
-    busy = [found for found in measured if not found.load.is_trusted]
-    lines += [""] + [f"While `{found.module}` was measured, the machine was too busy: {found.load}." for found in busy]
-    return "\n".join(lines).rstrip() + "\n"
+def rendered(measured: Sequence[BenchRun], at: datetime, of: str, old: str = "") -> str:
+    """Return the generated part of the page: a row for each goal, then a line for each benchmark.
+
+    Args:
+        measured: the benchmarks that ran; what they found replaces what the page says of them.
+        at: when.
+        of: the commit and the machine.
+        old: the generated part until now; it keeps what it says of other benchmarks.
+    """
+    rows = {name: [line for line in old.splitlines() if line.startswith(f"| {name} |")] for name in MODULES}
+    runs = {name: [line for line in old.splitlines() if line.startswith(f"- `{name}`:")] for name in MODULES}
+    for each in measured:
+        rows[each.module] = [
+            f"| {each.module} | {found.goal} | {found.limit} | {_figure(found)} | {_verdict(found)} | {found.note} |"
+            for found in each.with_verdicts
+        ]
+        busy = "" if each.load.is_trusted else "too busy to trust seconds: "
+        runs[each.module] = [f"- `{each.module}`: {at:%Y-%m-%d}, {of}; {busy}{each.load}"]
+    head = ["| benchmark | goal | limit | figure | verdict | note |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *chain(*rows.values()), "", *chain(*runs.values())]) + "\n"
 
 
-def write(page: Path, text: str) -> None:
-    """Replace what stands between the two markers of the page.
+def write(page: Path, render: Callable[[str], str]) -> None:
+    """Replace what stands between the two markers of the page by what a function makes of it.
 
     Raises:
         ValueError: the page lacks them.
     """
-    old = page.read_text(encoding="utf-8")
-    new, count = re.subn(
-        f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: f"{BEGIN}\n\n{text}\n{END}", old, flags=re.DOTALL
-    )
-    if count != 1:
+    parts = re.split(f"({re.escape(BEGIN)}|{re.escape(END)})", page.read_text(encoding="utf-8"))
+    if parts[1::2] != [BEGIN, END]:
         raise ValueError(f"{page} needs the markers {BEGIN} and {END}, once")
-    page.write_text(new, encoding="utf-8")
+    parts[2] = f"\n\n{render(parts[2])}\n"
+    page.write_text("".join(parts), encoding="utf-8")
 
 
 def main(
     only: Annotated[str, typer.Option(help=f"some of {', '.join(MODULES)}, with commas; default: all")] = "",
-    page: Annotated[
-        Path | None, typer.Option(help="the page to write; default: docs/speed.md if all are measured")
-    ] = None,
+    page: Annotated[Path, typer.Option(help="the page whose rows of these benchmarks are replaced")] = PAGE,
 ) -> None:
     """Measure, print one table, and write it; exit code 1 if a goal is missed."""
     chosen = [name for name in only.split(",") if name] or [*MODULES]
@@ -117,8 +120,9 @@ def main(
     for each in measured:
         if not each.load.is_trusted:
             console.print(f"{each.module}: the machine was too busy to trust seconds: {each.load}")
-    if page or not only:
-        write(page or PAGE, rendered(measured, datetime.now(UTC), machine.describe()))
+    commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], cwd=PAGE.parent, text=True).strip()
+    of = f"commit {commit}, {machine.describe()}"
+    write(page, lambda old: rendered(measured, datetime.now(UTC), of, old))
     raise typer.Exit(int(any(each.passed is False for each in found)))
 
 

@@ -33,7 +33,9 @@ def resolve(run_id: str, git_commit: str, sources: Iterable[str] = ()) -> Settin
     # As text, since pydantic would merge a dict with the variable in the environment.
     of_sources = json.dumps({name: _source_url(_get(name)) for name in sources})
     found: dict[str, Any] = {"storage_options": "{}", "sources": of_sources, **_read({})}
-    return Settings(**found, run_id=run_id, git_commit=git_commit)
+    settings = Settings(**found, run_id=run_id, git_commit=git_commit)
+    # A task always knows the place of pages; settings without it are those of a shell, which asks the database.
+    return settings.model_copy(update={"public_pages": settings.public_pages or settings.pages_beside_tables})
 
 
 def find_variables(environment: Mapping[str, str]) -> dict[str, str]:

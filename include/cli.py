@@ -654,10 +654,16 @@ def publish(
 
 @app.command("public_page")
 @prints_records
-def public_page(project: ProjectOption) -> None:
+def public_page(
+    project: ProjectOption,
+    *,
+    move: Annotated[
+        bool, typer.Option("--move", help="from now on where NIGHTLY_PUBLIC_PAGES says, or beside the tables")
+    ] = False,
+) -> None:
     """Write the page for everybody, with what readers see now; an equal page is not written again."""
     config = load_project(project)
-    _print(_run("public_page", config, Interval.of(config.day_of(datetime.now(UTC)))))
+    _print(_run("public_page", config, Interval.of(config.day_of(datetime.now(UTC))), move=move))
 
 
 @app.command()

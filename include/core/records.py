@@ -670,12 +670,14 @@ class Maintained(StepResult):
         tables: the Delta tables.
         months: those of the shared database that `retention` does not keep.
         removed_runs: rows about runs of steps that it does not keep.
+        analyzed: tables with months of which the database collected statistics for its planner.
     """
 
     dry_run: bool
     tables: tuple[MaintainedTable, ...] = ()
     months: tuple[MaintainedMonth, ...] = ()
     removed_runs: int = 0
+    analyzed: tuple[str, ...] = ()
 
     @property
     def tentative(self) -> bool:

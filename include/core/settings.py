@@ -16,6 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 NO_DATABASE = "none://"
 """The database of a step on Databricks, which reaches none."""
 
+BY_HAND = "by-hand"
+"""The id of a run that is none of Airflow."""
+
 DATABASE_URL = "NIGHTLY_DATABASE_URL"
 """The variable with the shared database, for `plan`, which needs no other place."""
 
@@ -57,7 +60,7 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9_]+\.[A-Za-z0-9_]+$",
         description="schema of the same tables in Unity Catalog, for Spark on Databricks: catalog.schema",
     )
-    run_id: str = Field(default="by-hand", description="the id of the Airflow run, or by-hand")
+    run_id: str = Field(default=BY_HAND, description="the id of the Airflow run, or by-hand")
     git_commit: str = Field(default="unknown", description="the commit of the code that runs")
 
     @field_validator("storage_options", "sources", "destinations", mode="before")
@@ -70,6 +73,16 @@ class Settings(BaseSettings):
         """Return these settings with the login of the database's owner, or as they are if no other login is set."""
         owner = os.environ.get(DATABASE_OWNER_URL)
         return self.model_copy(update={"database_url": SecretStr(owner)}) if owner else self
+
+    @property
+    def pages_beside_tables(self) -> str:
+        """Where pages for everybody are written if no other place is declared."""
+        return f"{self.tables.rstrip('/')}/_public"
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether a person typed the command, so that the places may not be those of tasks."""
+        return self.run_id == BY_HAND
 
     def variables(self) -> dict[str, str]:
         """Return these settings as `NIGHTLY_*` variables for another process, secrets in plain text."""

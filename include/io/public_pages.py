@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from include.core.errors import ActionRequiredError
 from include.core.settings import Settings
 from include.io import storage
 from include.io.landing import moved_into_place, write_whole
 from include.io.postgres.public_pages import BLOCK_ROWS
 
-FOLDER = "_public"
 PAGE = "index.html"
 TYPES = {".csv": "text/csv; charset=utf-8", ".parquet": "application/vnd.apache.parquet"}
 """What S3 tells a browser about the files beside the page, by the end of their names."""
@@ -33,17 +33,33 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class PublicFolder:
-    """The folder with the page of a project."""
+    """The folder with the page of a project, below a place that all projects share."""
 
-    def __init__(self, settings: Settings, project: str) -> None:
-        place = settings.public_pages or f"{settings.tables.rstrip('/')}/{FOLDER}"
+    def __init__(self, settings: Settings, project: str, place: str) -> None:
         self._fs, root = storage.filesystem(settings, place)
+        self.place = str(self._fs.unstrip_protocol(root.rstrip("/")))
+        """The URI of the place, in one spelling."""
         self._root = f"{root.rstrip('/')}/{project}"
 
     @property
     def page(self) -> str:
         """The URI of the page."""
         return str(self._fs.unstrip_protocol(f"{self._root}/{PAGE}"))
+
+    def require_there(self) -> None:
+        """Refuse a folder that is empty or cannot be listed from here, such as one of another machine.
+
+        Raises:
+            ActionRequiredError: says why.
+        """
+        try:
+            is_empty = not self._fs.ls(self._root, detail=False)
+        except FileNotFoundError:
+            is_empty = True
+        except Exception as error:  # each file system has its own
+            raise ActionRequiredError(f"{self._root} cannot be listed: {type(error).__name__}: {error}") from error
+        if is_empty:
+            raise ActionRequiredError(f"nothing is in {self._root}")
 
     def put_file(self, local: Path, name: str) -> None:
         """Add a file, whole or not at all. One of this name has the same content."""

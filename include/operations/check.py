@@ -4,6 +4,7 @@ It only reads; `cli check` prints the findings. It does not rely on the records 
 digests again from what is stored.
 """
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date, datetime
 
@@ -23,9 +24,12 @@ from include.io.postgres.public_pages import read_newest
 from include.io.public_pages import PublicFolder
 from include.io.registry import Registry
 from include.io.tables import Tables
+from include.report.public_facts import ShownBatch
 from include.report.public_page import publications_of
-from include.steps.public_page import models_shown
+from include.steps.public_page import find_folder, models_shown
 from include.steps.publish import batch_id
+
+log = logging.getLogger(__name__)
 
 
 def check(project: Project, interval: Interval, settings: Settings) -> list[str]:
@@ -160,22 +164,35 @@ def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[st
 
 
 def _page(project: Project, settings: Settings) -> Iterator[str]:
-    """Check that the page for everybody shows the newest publication of each model."""
+    """Check that the page for everybody shows the newest publication of each model.
+
+    A page that cannot be looked at from here is said in the log and is no finding.
+    """
     if project.shown_page is None:
         return
-    folder = PublicFolder(settings, project.name)
+    try:
+        folder = find_folder(settings, project)
+    except ActionRequiredError as error:
+        log.warning("The page for everybody was not checked. %s", error)
+        return
     shown = publications_of(folder.read_page())
     with engine(settings).connect() as connection:
-        for model in models_shown(project, project.shown_page):
-            newest = read_newest(connection, model)
-            if newest is not None and shown.get(model) != newest.publication:
-                yield (
-                    f"{folder.page} does not show what readers see of {model}: {newest.day}, published "
-                    f"{newest.published_at:%Y-%m-%d %H:%M:%S} UTC. Unless a task public_page runs, type: "
-                    f"python -m include.cli public_page --project {project.name}"
-                )
-            elif newest is None and shown.get(model) is not None:
-                yield (
-                    f"{folder.page} shows predictions of {model}, and readers see none. Type: "
-                    f"python -m include.cli public_page --project {project.name}"
-                )
+        newest_of = {model: read_newest(connection, model) for model in models_shown(project, project.shown_page)}
+    yield from _differences(project, folder, shown, newest_of)
+
+
+def _differences(
+    project: Project, folder: PublicFolder, shown: Mapping[str, int | None], newest_of: Mapping[str, ShownBatch | None]
+) -> Iterator[str]:
+    for model, newest in newest_of.items():
+        if newest is not None and shown.get(model) != newest.publication:
+            yield (
+                f"{folder.page} does not show what readers see of {model}: {newest.day}, published "
+                f"{newest.published_at:%Y-%m-%d %H:%M:%S} UTC. Unless a task public_page runs, type: "
+                f"python -m include.cli public_page --project {project.name}"
+            )
+        elif newest is None and shown.get(model) is not None:
+            yield (
+                f"{folder.page} shows predictions of {model}, and readers see none. Type: "
+                f"python -m include.cli public_page --project {project.name}"
+            )

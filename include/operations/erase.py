@@ -17,7 +17,7 @@ from include.io import postgres
 from include.io.exports import export_erased
 from include.io.journal import require_exported
 from include.operations.erase_places import Erasure, ErasureJob
-from include.steps.public_page import public_page
+from include.steps.public_page import public_page, require_public_page
 
 NOT_REACHED = (
     "backups of databases, tables and the journal (after a restore, type erase --again before any step)",
@@ -67,8 +67,8 @@ def erase(
         remove_originals: remove suppliers' files with rows of the persons from landing, if they are landed.
 
     Raises:
-        ActionRequiredError: who or why is missing, the login may not remove predictions, or a rotation of the hash key
-            has not finished. Nothing was removed.
+        ActionRequiredError: who or why is missing, the login may not remove predictions, the public page cannot be
+            found, or a rotation of the hash key has not finished. Nothing was removed.
         LockTimeoutError: the hash key is being rotated, or a step ran for too long. Nothing was removed.
         DataError: something is left that should have been removed.
     """
@@ -77,6 +77,7 @@ def erase(
     owner, done = settings.as_owner(), Erasure()
     postgres.erasures.require_owner(owner)
     require_exported(settings, project.name)
+    require_public_page(settings, project)
     with postgres.running.without_rotation(settings), postgres.erasures.alone(settings, project.name):
         job = ErasureJob.of(project, settings, plain)
         done.sequences = job.enter(by=by, why=why)

@@ -3,7 +3,7 @@
 - `compact`: small files of old days become larger ones, and each table gets the properties that new tables have.
 - `vacuum`: files are removed that no version needs which a prepared day, a training, a fit or scores name.
 - `months`: the tables of the shared database get the months to come, and lose those that `retention` does not keep and
-  nothing needs.
+  nothing needs; the planner gets statistics of the others.
 
 Each part is safe beside a nightly run, and safe to kill: the next run does the rest.
 """
@@ -85,6 +85,7 @@ def maintain(
         tables=tuple(done),
         months=_months(project, interval.end, settings, by, dry_run=dry_run) if "months" in only else (),
         removed_runs=_runs(project, interval.end, settings, dry_run=dry_run) if "months" in only else 0,
+        analyzed=_analyzed(project, settings, dry_run=dry_run) if "months" in only else (),
     )
 
 
@@ -157,7 +158,8 @@ def _months(
     if not dry_run:
         first = today.year * 12 + today.month - 1
         coming = [date(n // 12, n % 12 + 1, 1) for n in range(first, first + COMING_MONTHS + 1)]
-        postgres.months.make_months(settings, project, coming)
+        for missing in postgres.months.make_months(settings, project, coming):
+            log.warning("%s: %s A publish of that month makes it, too", project.name, missing)
     declared = project.retention.predictions
     if declared is None:
         return ()
@@ -196,6 +198,15 @@ def _runs(project: Project, today: date, settings: Settings, *, dry_run: bool) -
     while gone := postgres.months.drop_runs(settings, project.name, before, RUNS_AT_ONCE):
         removed += gone
     return removed
+
+
+def _analyzed(project: Project, settings: Settings, *, dry_run: bool) -> tuple[str, ...]:
+    """Collect statistics of the tables with months; return of which. PostgreSQL itself does it for each month only."""
+    tables = postgres.months.read_not_analyzed(settings, project)
+    done = tables if dry_run else [table for table in tables if postgres.months.analyze(settings, table)]
+    for table in sorted({*tables} - {*done}):
+        log.warning("%s: %s was in use by others, and a later run collects its statistics", project.name, table)
+    return tuple(done)
 
 
 def named_versions(project: Project, settings: Settings, tables: Tables) -> Named:
@@ -242,6 +253,8 @@ def sentences(done: Maintained) -> Iterator[str]:
             yield f"{what} stay until the next run: somebody used the table"
     if done.removed_runs:
         yield f"step_runs: {done.removed_runs:,} rows {would}removed"
+    if done.analyzed:
+        yield f"{', '.join(done.analyzed)}: statistics for the query planner {would}collected"
     removed = sum(each.removed_bytes for each in done.tables)
     mark = "–" if done.dry_run else "✓"
     yield f"{mark} {len(done.tables)} tables; {done.rows:,} files ({_size(removed)}) {would}removed"

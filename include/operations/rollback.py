@@ -22,7 +22,7 @@ from include.io.postgres.predictions import StoredBatch, point_readers, select_s
 from include.io.postgres.promotions import PromotionHistory, open_promotion_history
 from include.io.postgres.readers_news import announce_publication
 from include.steps.promote import require_sound, sync_alias
-from include.steps.public_page import refresh_public_page
+from include.steps.public_page import refresh_public_page, require_public_page
 from include.steps.publish import publish
 from include.steps.score import score
 
@@ -127,10 +127,12 @@ def rollback(
         scored: the days that the version scored elsewhere; None to score here what has to be scored.
 
     Raises:
-        ActionRequiredError: see `plan_rollback`; or a day was published since, which `scored` does not have.
+        ActionRequiredError: see `plan_rollback`; or a day was published since, which `scored` does not have; or the
+            public page cannot be found, and nothing was changed.
     """
     by, why = by.strip(), why.strip()
     require_exported(settings, model.project)
+    require_public_page(settings, load_project(model.project))
     fresh: set[date] = set()
     for _ in range(MAX_TRIES):
         plan = plan_rollback(model, settings, to=to, by=by, why=why, from_day=interval.start, force=force)

@@ -10,7 +10,7 @@ from include.core.records import Unpublished
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.exports import export_published
-from include.steps.public_page import refresh_public_page
+from include.steps.public_page import refresh_public_page, require_public_page
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +22,14 @@ def unpublish(model: Model, interval: Interval, settings: Settings, *, since: da
     without touching days that the run did not change. A batch of a version that was rolled back is passed over. If the
     first publication of a day is undone, readers have no scores of the day until it is published again. No batch is
     deleted. The record's `rows` counts the changed days.
+
+    Raises:
+        ActionRequiredError: the public page cannot be found, so nothing was changed; or it could not be written after
+            the change.
     """
-    days = postgres.predictions.unpublish(settings, model, interval, since)
     project = load_project(model.project)
+    require_public_page(settings, project)
+    days = postgres.predictions.unpublish(settings, model, interval, since)
     export_published(settings, project, model, interval.days)
     for day in days:
         now = "nothing is published now" if day.batch_id is None else f"batch {day.batch_id} is published again"

@@ -24,7 +24,16 @@ from include.core.records import PublicPageMade
 from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.migrations.model_views import columns_of
-from include.io.postgres.public_pages import read_all, read_highest, read_newest, read_types, reading_alone
+from include.io.postgres.public_pages import (
+    read_all,
+    read_highest,
+    read_newest,
+    read_place,
+    read_types,
+    reading_alone,
+    record_place,
+    was_written,
+)
 from include.io.public_pages import PublicFolder, digest_of, write_csv, write_parquet
 from include.report.public_facts import (
     HISTORY_DAYS,
@@ -41,7 +50,7 @@ from include.report.public_page import files_named, make_public_page
 log = logging.getLogger(__name__)
 
 
-def public_page(project: Project, interval: Interval, settings: Settings) -> PublicPageMade:
+def public_page(project: Project, interval: Interval, settings: Settings, *, move: bool = False) -> PublicPageMade:
     """Write the page of a project: first the files with rows, then the page, then those of the page before go.
 
     The same tables give the same bytes, and nothing is written then. Of two that run at once, one waits for the other.
@@ -50,8 +59,10 @@ def public_page(project: Project, interval: Interval, settings: Settings) -> Pub
         project: the project.
         interval: the run dates after which the page is made, for the record; the page is of what readers see now.
         settings: places, connections and the id of this run.
+        move: write it where the settings say, and from now on there, wherever it was before.
 
     Raises:
+        ActionRequiredError: see `find_folder`.
         ConfigError: the project declares no page, or one of models that it has not; or it has an entity fraction.
     """
     declared = project.shown_page
@@ -59,9 +70,16 @@ def public_page(project: Project, interval: Interval, settings: Settings) -> Pub
         raise ConfigError(f"{project.folder / 'project.yaml'}: it declares no public_page, so there is none to make")
     project.refuse_entity_fraction("public_page")
     models = [load_model(name) for name in models_shown(project, declared)]
-    folder = PublicFolder(settings, project.name)
+    folder = find_folder(settings, project, move=move)
     limit = max(1, declared.rows // max(1, len(models)))
     with reading_alone(settings, project.name) as reading, tempfile.TemporaryDirectory() as temporary:
+        # Before the page: a command in a shell then finds nothing there and refuses, if this is killed in between.
+        if before := record_place(settings, project.name, folder.place):
+            log.warning(
+                "%s: the public page was in %s before, and is in %s from now on. What is in the old place stays as it "
+                "is: remove it",
+                *(project.name, before, folder.place),
+            )
         making = _Making(project, settings, reading, folder, Path(temporary))
         shown = [making.model(model, limit) for model in models]
         content = make_public_page(PublicFacts(project.name, project.title, project.timezone, shown)).encode()
@@ -76,6 +94,73 @@ def public_page(project: Project, interval: Interval, settings: Settings) -> Pub
         changed=is_changed,
         shown={each.name: each.batch.day if each.batch else None for each in shown},
     )
+
+
+def find_folder(settings: Settings, project: Project, *, move: bool = False) -> PublicFolder:
+    """Return the folder of the page that people read, also in a shell that does not have the places of tasks.
+
+    Tasks write where their settings say, and the database records it. A person's command uses the recorded place.
+
+    Args:
+        settings: places and connections.
+        project: the project.
+        move: take the place of the settings, whatever is recorded.
+
+    Raises:
+        ActionRequiredError: the place is not known, not the one of the settings, or has no page as seen from here.
+    """
+    name, declared, beside = project.name, settings.public_pages, settings.pages_beside_tables
+    given = PublicFolder(settings, name, declared or beside)
+    if move or (declared and not settings.is_by_hand):
+        return given
+    again = f"python -m include.cli public_page --project {name} --move"
+    known = read_place(settings, name)
+    if known is None:
+        if declared is None and was_written(settings, name):
+            raise ActionRequiredError(
+                f"{name}: tasks wrote the public page before the database recorded where, and NIGHTLY_PUBLIC_PAGES is "
+                "not set. Set it to `public_pages` of the connection nightly_tables. If the connection does not have "
+                f"it, type: {again}"
+            )
+        return given
+    recorded, tables = known
+    if declared is None and tables.rstrip("/") != settings.tables.rstrip("/"):
+        raise ActionRequiredError(
+            f"{name}: the public page was last written to {recorded}, when tables were in {tables}, and they are in "
+            f"{settings.tables} here. If the page is still there, type the same with NIGHTLY_PUBLIC_PAGES={recorded}. "
+            f"If this is a copy of an installation, with a page of its own, type: {again}"
+        )
+    if declared and given.place != recorded:
+        raise ActionRequiredError(
+            f"{name}: the public page is in {recorded}, but NIGHTLY_PUBLIC_PAGES is {declared}. Unset it. If the page "
+            f"is to move to {declared}, type: {again}"
+        )
+    if recorded == PublicFolder(settings, name, beside).place:
+        return given
+    found = PublicFolder(settings, name, recorded)
+    try:
+        found.require_there()
+    except ActionRequiredError as error:
+        raise ActionRequiredError(
+            f"{name}: the public page was last written to {recorded}, and it is not there as seen from here: {error}. "
+            "Type the command where tasks run, with what they need to reach that place. If somebody removed the page, "
+            f"type: NIGHTLY_PUBLIC_PAGES={recorded} {again}"
+        ) from error
+    return found
+
+
+def require_public_page(settings: Settings, project: Project) -> None:
+    """Refuse an operation that takes back what the page shows, if the page cannot be found. Nothing is written.
+
+    Raises:
+        ActionRequiredError: see `find_folder`.
+    """
+    if project.shown_page is None:
+        return
+    try:
+        find_folder(settings, project)
+    except ActionRequiredError as error:
+        raise ActionRequiredError(["Nothing was changed.", *error.lines]) from error
 
 
 def refresh_public_page(settings: Settings, project: Project) -> None:

@@ -8,17 +8,29 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from textwrap import wrap
 
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 46
+"""Room around a plot; to its left more, if the numbers of its axis are long."""
 SERIES = 6
 """Colours that `page.css` has; a chart with more series begins again with the first."""
 BAR_HEIGHT = 22
 MAX_LABEL = 30
 LETTER = 9
 """Width of a letter where charts are small, on paper and on phones, where `report.css` makes their texts larger."""
+DIGIT, MARK = 10.8, 5.4
+"""Width of a digit, and of a point or comma, there. Numbers are wider than words."""
+GAP = 6
+"""Between a number and its line."""
+UPRIGHT = 20
+"""How far the upright label of an axis reaches to the right there."""
+LINE = 18
+"""And each further line of it."""
+UPRIGHT_LETTERS, UPRIGHT_LINES = 28, 2
+"""Letters of a line of an upright label that the height of a chart has room for there, and lines."""
 TABLE_ROWS = 40
 """Rows of a table below a chart; of longer series, every nth point is listed."""
 
@@ -126,6 +138,8 @@ def lines(
     xs = [p[0] for _, points in shown for p in points] + [p[0] for _, points in areas for p in points]
     ys = [p[1] for _, points in shown for p in points] + [v for _, points in areas for p in points for v in p[1:]]
     plot = _Plot(_Scale.of(x, xs), _Scale.of(y, ys), x, y)
+    if plot.upright[-1].endswith("…"):
+        about = f"{about} Upright axis: {y.label}."
     parts = [plot.frame()]
     for nth, (_, corners) in enumerate(areas):
         outline = [(x, high) for x, _, high in corners] + [(x, low) for x, low, _ in reversed(corners)]
@@ -349,9 +363,20 @@ class _Plot:
     x: Axis
     y: Axis
 
+    @property
+    def upright(self) -> list[str]:
+        """The lines of the upright label; of a text that is longer than they are, the last ends with an ellipsis."""
+        return wrap(_clean(self.y.label), UPRIGHT_LETTERS, max_lines=UPRIGHT_LINES, placeholder="…") or [""]
+
+    @property
+    def left(self) -> int:
+        """Where the plot begins: the numbers of its axis have room beside the label, also where texts are large."""
+        longest = max(sum(MARK if c in ".,-" else DIGIT for c in number(tick)) for tick in self.up.ticks)
+        return max(LEFT, math.ceil(UPRIGHT + LINE * (len(self.upright) - 1) + longest + GAP))
+
     def at(self, x: float, y: float) -> Point:
         return (
-            round(LEFT + self.across.share(x) * (WIDTH - LEFT - RIGHT), 1),
+            round(self.left + self.across.share(x) * (WIDTH - self.left - RIGHT), 1),
             round(HEIGHT - BOTTOM - self.up.share(y) * (HEIGHT - TOP - BOTTOM), 1),
         )
 
@@ -379,7 +404,7 @@ class _Plot:
 
     def frame(self) -> Markup:
         parts = []
-        letters, count = int((WIDTH - LEFT - RIGHT) / LETTER), max(1, len(self.x.names))
+        letters, count = int((WIDTH - self.left - RIGHT) / LETTER), max(1, len(self.x.names))
         room = max(3, letters // count - 1) if self.x.labels else 12
         longest = max((len(_short(name, room)) for name in self.x.names), default=0)
         every = 1 if self.x.labels else math.ceil(count / max(2, letters // (longest + 1)))
@@ -391,21 +416,28 @@ class _Plot:
             parts.append(
                 Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" '
                        'text-anchor="middle" x="{3}" y="{4}">{5}</text>').format(
-                    x, TOP, y, min(x, WIDTH - LETTER * len(text) / 2), y + 19, text)
+                    x, TOP, y, min(x, WIDTH - LETTER * len(text) / 2), y + 20, text)
             )  # fmt: skip
         for tick in self.up.ticks:
             x, y = self.at(self.across.low, tick)
+            down = 4 if tick > self.up.low else 3  # below the lowest number is the first one of the other axis
             parts.append(
                 Markup('<line class="grid" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text class="tick" text-anchor="end" '
-                       'x="{3}" y="{4}">{5}</text>').format(LEFT, WIDTH - RIGHT, y, x - 6, y + 4, number(tick))
+                       'x="{3}" y="{4}">{5}</text>').format(
+                    self.left, WIDTH - RIGHT, y, x - GAP, y + down, number(tick))
             )  # fmt: skip
         middle = round((TOP + HEIGHT - BOTTOM) / 2, 1)
         parts.append(
-            Markup('<text class="label" text-anchor="middle" x="{}" y="{}">{}</text><text class="label" '
-                   'text-anchor="middle" transform="rotate(-90 14 {})" x="14" y="{}">{}</text>').format(
-                (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, _clean(self.x.label), middle, middle, _clean(self.y.label)
+            Markup('<text class="label" text-anchor="middle" x="{}" y="{}">{}</text>').format(
+                (self.left + WIDTH - RIGHT) / 2, HEIGHT - 8, _clean(self.x.label)
             )
-        )  # fmt: skip
+        )
+        for nth, line in enumerate(self.upright):
+            x = 14 + LINE * nth
+            parts.append(
+                Markup('<text class="label" text-anchor="middle" transform="rotate(-90 {0} {1})" x="{0}" y="{1}">{2}'
+                       "</text>").format(x, middle, line)
+            )  # fmt: skip
         return Markup("").join(parts)
 
 

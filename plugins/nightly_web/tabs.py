@@ -14,8 +14,44 @@ from nightly_web.words import Link, Links, Table, count, duration, moment
 
 STEPS = """
 SELECT project, model, step, part, interval_start, interval_end, state, rows, seconds, table_version, model_version,
-    error_class, started_at, ended_at FROM step_history WHERE run_id = :run_id ORDER BY id LIMIT 200
+    error_class, started_at, ended_at FROM step_history
+WHERE run_id = :run_id AND step = ANY(:steps) AND (model = :model OR project = ANY(CAST(:projects AS text[]))
+    OR project = (SELECT s.project FROM model_status s WHERE s.model = :model))
+ORDER BY id LIMIT 200
 """
+STEPS_OF = {
+    "prepare": {"extract", "land", "validate", "build_features"},
+    "train": {"fit", "evaluate", "gate", "report_version", "promote"},
+    "decide": {"outcomes", "end_shadow", "promote"},
+    "score": {"score", "publish", "shadow", "public_page"},
+    "rollback": {"score", "rollback"},
+    "monitor": {"outcomes", "monitor", "skew", "report_period", "retrain", "public_page"},
+    "backfill_range": {
+        "extract", "land", "validate", "build_features", "outcomes", "score", "publish", "public_page",
+    },
+    "maintenance": {"land", "maintain"},
+}  # fmt: skip
+"""The steps that a DAG records, by what follows the name of its project or model; a test compares them with the DAGs.
+
+`maintenance` is one DAG for all projects. Nightly runs of one moment have the same name in each DAG, so the name alone
+does not say whose a step is.
+"""
+STEP_OF_TASK = {"score_shadow": "score", "sweep": "land"}
+"""The step of a task that has another name."""
+OF_ALL = ("outcomes", "public_page")
+"""Steps of a project that DAGs of its models record, too."""
+OF_EACH = ("score", "publish", "retrain")
+"""Steps of a model that DAGs of its project record, too."""
+MAINTENANCE = "maintenance"
+"""The DAG of all projects: each of its tasks is mapped over them."""
+NO_STEP = "has recorded no step: it has not ended one yet, or does none of the product."
+NO_MAINTENANCE = (
+    "has recorded no step of a project that you may see: it has not ended one yet, or is a dry run, which records "
+    "none. Its log says what it did."
+)
+SHARED = ("outcomes", "promote", "public_page", "score")
+"""Steps that several tasks of one run date record: their rows do not say which of them did."""
+
 FEEDS = "SELECT feed FROM supplier_punctuality WHERE project = :project ORDER BY feed"
 VERSIONS = """
 SELECT DISTINCT ON (model_version) model_version, semantic_version, from_day FROM promotion_history
@@ -108,22 +144,30 @@ def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, 
     """Return the tab of a run, or of one of its tasks, of a DAG that the user may see."""
     access.require_dag(dag_id)
     model, project = _name(dag_id, OF_MODEL), _name(dag_id, OF_PROJECT)
-    zones = views.zones()
-    steps = [row for row in views.rows(STEPS, run_id=run_id) if _is_of(row, model, project)]
-    if task_id is not None:  # a task of a group is <group>.<step>
-        steps = [row for row in steps if row["step"] == task_id.rsplit(".", 1)[-1]]
+    zones, of_all = views.zones(), dag_id == MAINTENANCE
+    projects = [each for each in zones if access.project(each)] if of_all else [project] if project else []
+    group, _, task = (task_id or "").rpartition(".")  # a task of a group is <model>.<step>
+    step = STEP_OF_TASK.get(task, task)
+    steps = [
+        row
+        for row in views.rows(STEPS, run_id=run_id, projects=projects, model=model, steps=sorted(_steps_of(dag_id)))
+        if _is_of(row, model, group) and step in ("", row["step"])
+    ]
     if not steps:
         what = f"The task {task_id}" if task_id else "This run"
-        return Page(run_id, f"{what} has recorded no step: it has not ended one yet, or does none of the product.")
-    zone = zones.get(steps[0]["project"])
+        return Page(run_id, f"{what} {NO_MAINTENANCE if of_all else NO_STEP}")
+    zone = None if of_all else zones.get(steps[0]["project"])
     days = sorted({row["interval_start"] for row in steps} | {row["interval_end"] for row in steps})
     owner = steps[0]["project"]
-    seen = access.project(owner)
+    seen = access.project(owner) and not of_all
     first: Any = Link(str(days[0]), link.run_date(owner, days[0])) if seen else str(days[0])
     last: Any = Link(str(days[-1]), link.run_date(owner, days[-1])) if seen else str(days[-1])
     rows = [
         [
-            row["step"] + (f" ({row['part']})" if row["part"] else ""),
+            row["step"]
+            + (f" of {row['project']}" if of_all else "")
+            + (f" of {row['model']}" if row["model"] and not model else "")
+            + (f" ({row['part']})" if row["part"] else ""),
             f"{row['state']}" + (f": {row['error_class']}" if row["error_class"] else ""),
             count(row["rows"]),
             duration(row["seconds"]),
@@ -133,12 +177,18 @@ def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, 
         ]
         for row in steps
     ]
+    several = (
+        " The rows are of several tries, or of other tasks that record the same step in a run of this name."
+        if (step in SHARED and len(steps) > 1)
+        or (of_all and len(steps) > len({(row["project"], row["step"]) for row in steps}))
+        else ""
+    )
     heads = ("Step", "State", "Rows", "Took", "Model version", "Table version", "Ended at")
     validated = seen and model is None and any(row["step"] == "validate" for row in steps)
     checked = run_date.quality(views, owner, days[-1]) if validated else []
     return Page(
         f"{task_id} of {dag_id}" if task_id else dag_id,
-        f"Run {run_id}. Days and times: {zone or 'UTC'}.",
+        f"Run {run_id}. Days and times: {zone or 'UTC'}.{several}",
         facts=[("Run date" if days[0] == days[-1] else "First run date", first)]
         + ([] if days[0] == days[-1] else [("Last run date", last)]),
         actions=[Link("Open the page of the model", link.model(model))] if model and access.model(model) else [],
@@ -146,9 +196,17 @@ def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, 
     )
 
 
-def _is_of(row: Row, model: str | None, project: str | None) -> bool:
-    """Return whether a step belongs to the DAG of the run: runs of other DAGs can have the same name."""
-    return row["model"] == model if model else row["project"] == project and row["model"] is None
+def _steps_of(dag_id: str) -> set[str]:
+    if dag_id == MAINTENANCE:
+        return STEPS_OF[MAINTENANCE]
+    return next((steps for kind, steps in STEPS_OF.items() if dag_id.endswith(f"_{kind}")), set())
+
+
+def _is_of(row: Row, model: str | None, group: str) -> bool:
+    """Return whether a step belongs to a DAG of the model, or of the project if that is None, and to the group."""
+    if model:
+        return row["model"] == model or (row["model"] is None and row["step"] in OF_ALL)
+    return (row["model"] is None or row["step"] in OF_EACH) and group in ("", row["model"])
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,12 @@ def test_a_task_gets_its_settings_from_connections_only(connected: None, monkeyp
     ]
 
 
+def test_a_task_always_knows_the_place_of_public_pages(connected: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {name: text for name, text in CONNECTIONS["TABLES"]["extra"].items() if name != "public_pages"}
+    monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_TABLES", json.dumps(CONNECTIONS["TABLES"] | {"extra": extra}))
+    assert connections.resolve("scheduled__1", "abc").public_pages == "/tables/_public"
+
+
 def test_variables_that_are_set_take_precedence_and_need_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connections.find_variables(VARIABLES) == {}
     monkeypatch.setenv("AIRFLOW_CONN_NIGHTLY_TABLES", json.dumps(CONNECTIONS["TABLES"]))

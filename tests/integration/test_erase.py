@@ -27,9 +27,9 @@ from include.core.personal import HashKey
 from include.core.project import Project
 from include.core.public_page import PublicPage
 from include.core.records import Alert, ScoredDay
-from include.core.settings import Settings
+from include.core.settings import BY_HAND, Settings
 from include.io import exports, postgres
-from include.io.journal import export, restore
+from include.io.journal import export, read_journal, restore
 from include.io.postgres import connection as product
 from include.io.postgres.journal import ENTRIES_OF_A_BLOCK
 from include.io.postgres.messages import Outbox
@@ -395,9 +395,27 @@ def test_predictions_with_labels_are_erased(landed: tuple[Project, Settings], mo
     assert sum(rows.height for rows in files) == after.height, "the files are written again"
 
 
-def public_rows(settings: Settings) -> list[str]:
+def test_the_public_page_is_erased_where_tasks_write_it_or_nothing_is(landed: tuple[Project, Settings]) -> None:
+    project, settings = landed
+    project = project.model_copy(update={"public_page": PublicPage(models=("late_ferry",))})
+    publish_labels(project, settings)
+    place, away = Path(f"{settings.tables}-pages"), Path(f"{settings.tables}-pages-of-another-machine")
+    public_page(project, FEW, settings.model_copy(update={"public_pages": str(place), "run_id": "scheduled__1"}))
+    before, shell = public_rows(settings, place), settings.model_copy(update={"run_id": BY_HAND})
+
+    place.rename(away)
+    with pytest.raises(ActionRequiredError, match=r"(?s)Nothing was changed\..*is not there as seen from here"):
+        erasing.erase(project, shell, [PERSON], by="ana", why="ticket")
+    assert not read_journal(settings, project).erased.hashes and not place.exists()
+    away.rename(place)
+    erasing.erase(project, shell, [PERSON], by="ana", why="ticket")
+    assert len(public_rows(settings, place)) == len(before) - 1
+    assert not Path(f"{settings.tables}/_public").exists()
+
+
+def public_rows(settings: Settings, place: Path | None = None) -> list[str]:
     """Return the rows of the one file with predictions beside the page for everybody."""
-    [file] = Path(f"{settings.tables}/_public/ferries").glob("late_ferry-20*.csv")
+    [file] = ((place or Path(f"{settings.tables}/_public")) / "ferries").glob("late_ferry-20*.csv")
     assert file.name in (file.parent / "index.html").read_text()
     return file.read_text().splitlines()
 

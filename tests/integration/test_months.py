@@ -109,6 +109,26 @@ def test_readers_go_on_while_a_month_is_made(published: Settings) -> None:
         assert reading.execute(sa.text(SEEN)).all() == before
 
 
+def test_a_month_is_not_waited_for_and_the_next_run_makes_it(
+    settings: Settings, ferries: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    today = Interval.of(date(2013, 3, 15))
+    with postgres.connection.engine(settings).begin() as holding:
+        holding.execute(sa.text("LOCK TABLE predictions IN SHARE ROW EXCLUSIVE MODE"))
+        pid = holding.scalar(sa.text("SELECT pg_backend_pid()"))
+        began = time.monotonic()
+        maintain(ferries, today, settings, only=["months"])
+        assert time.monotonic() - began < 30
+    assert parts(settings, "predictions") == []
+    assert len(parts(settings, "entities_ferries")) == 3, "what nobody holds is made"
+    said = "predictions has no place for 2013-04 yet: waited 2 s for a lock in the shared database. These sessions hold"
+    assert said in caplog.text and f"pid {pid}" in caplog.text and "A publish of that month" in caplog.text
+    caplog.clear()
+    maintain(ferries, today, settings, only=["months"])
+    assert parts(settings, "predictions") == [f"predictions__2013_0{n}" for n in (3, 4, 5)]
+    assert "has no place" not in caplog.text
+
+
 def test_no_other_table_gets_months(settings: Settings) -> None:
     for table in ("batches", "entities_of_nobody", "predictions__2013_03"):
         with (
@@ -352,6 +372,40 @@ def test_old_runs_of_steps_leave_in_parts(settings: Settings, monkeypatch: pytes
     assert months(project, settings).removed_runs == 4
     left = "SELECT project, count(*) AS n FROM step_runs GROUP BY 1 ORDER BY 1"
     assert small.select(settings, left) == [{"project": "ferries", "n": 3}, {"project": "other", "n": 7}]
+
+
+# --- the planner's statistics
+
+
+STATISTICS = "SELECT DISTINCT tablename AS name FROM pg_stats WHERE inherited AND tablename IN ({}) ORDER BY 1"
+WITH_MONTHS = ["entities_ferries", "predictions"]
+
+
+def test_maintenance_collects_the_statistics_that_autovacuum_does_not(published: Settings, ferries: Project) -> None:
+    def known() -> list[str]:
+        names = ", ".join(f"'{name}'" for name in WITH_MONTHS)
+        return [row["name"] for row in small.select(published, STATISTICS.format(names))]
+
+    assert known() == []
+    looked = months(ferries, published, dry_run=True)
+    assert list(looked.analyzed) == WITH_MONTHS
+    said = "entities_ferries, predictions: statistics for the query planner would be collected"
+    assert said in [*sentences(looked)]
+    assert known() == [], "a dry run changes nothing"
+    with postgres.connection.engine(published).begin() as using:
+        using.execute(sa.text("LOCK TABLE ONLY predictions IN SHARE UPDATE EXCLUSIVE MODE"))
+        assert not postgres.months.analyze(published, "predictions"), "it does not wait for others"
+    assert list(months(ferries, published).analyzed) == WITH_MONTHS
+    assert known() == WITH_MONTHS
+    assert months(ferries, published).analyzed == (), "once a day is enough"
+
+
+def test_statistics_are_collected_of_tables_with_months_only(settings: Settings) -> None:
+    with (
+        pytest.raises(DBAPIError, match="batches has no rows by month"),
+        postgres.connection.engine(settings).begin() as connection,
+    ):
+        connection.execute(sa.select(sa.func.analyze_months("batches")))
 
 
 # --- the migration

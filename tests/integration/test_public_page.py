@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from include import cli
@@ -19,14 +20,17 @@ from include.core.interval import Interval
 from include.core.project import Project
 from include.core.public_page import PublicPage
 from include.core.records import PublicPageMade
-from include.core.settings import Settings
+from include.core.settings import BY_HAND, Settings
 from include.io import postgres, storage
 from include.io.exports import export_published
 from include.io.postgres.public_pages import read_newest
 from include.io.public_pages import PublicFolder
 from include.operations import check as checking
+from include.operations import rollback as rolling_back
 from include.operations import unpublish as unpublishing
+from include.operations.rollback import rollback
 from include.operations.unpublish import unpublish
+from include.runner.run import run
 from include.steps import public_page as step
 from include.steps.public_page import public_page
 from include.steps.publish import publish_scores
@@ -34,8 +38,11 @@ from tests.integration import small
 from tests.integration.test_publish import AS_OF, DAY, asked, entities_of, frame
 from tests.integration.two_writers import write_at_once
 from tests.pages import FORMULA, Structure
-from tests.s3 import on_s3
+from tests.s3 import KEYS, on_s3
 
+NOBODY_ANSWERS = {"AWS_ENDPOINT_URL": SecretStr("http://127.0.0.1:9"), "AWS_REGION": SecretStr("eu-west-1")} | {
+    name: SecretStr(value) for name, value in KEYS.items()
+}
 NEXT = DAY + timedelta(days=1)
 LATE = load_model("late_ferry")
 SHOWN = load_project("ferries").model_copy(update={"public_page": PublicPage(models=("late_ferry",), rows=3)})
@@ -58,8 +65,8 @@ def put(own: Settings) -> Callable[..., None]:
     return put
 
 
-def make(own: Settings, project: Project = SHOWN) -> PublicPageMade:
-    return public_page(project, Interval.of(DAY), own)
+def make(own: Settings, project: Project = SHOWN, *, move: bool = False) -> PublicPageMade:
+    return public_page(project, Interval.of(DAY), own, move=move)
 
 
 def files(own: Settings) -> dict[str, bytes]:
@@ -138,6 +145,101 @@ def test_check_finds_a_page_that_is_not_what_readers_see(
     postgres.predictions.unpublish(own, LATE, Interval.of(DAY), None)
     [finding] = found()
     assert "shows predictions of late_ferry, and readers see none" in finding
+
+
+def elsewhere(own: Settings) -> Settings:
+    """Return the settings of a task that writes pages to a place of their own, which a shell does not have."""
+    place = {"public_pages": own.tables.replace("tables", "pages"), "run_id": "scheduled__1"}
+    return own.model_copy(update=place)
+
+
+def in_shell(own: Settings, **changes: Any) -> Settings:
+    return own.model_copy(update={"run_id": BY_HAND, **changes})
+
+
+def page_of_tasks(own: Settings) -> str:
+    return PublicFolder(own, "ferries", str(elsewhere(own).public_pages)).read_page()
+
+
+def test_a_command_in_a_shell_finds_the_page_where_tasks_write_it(
+    put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpublishing, "load_project", lambda _: SHOWN)
+    monkeypatch.setattr(checking, "model_names", lambda _: [])  # this is about the page only
+    put(DAY)
+    put(NEXT)
+    make(elsewhere(own))
+
+    def found() -> list[str]:
+        return [each for each in checking.check(SHOWN, Interval.of(DAY), in_shell(own)) if "index.html" in each]
+
+    assert found() == []
+    unpublish(LATE, Interval.of(NEXT), in_shell(own))
+    assert "Run date 2013-03-01: 4 predictions" in Structure(page_of_tasks(own)).text
+    assert make(in_shell(own)).page.endswith("/pages/ferries/index.html")
+    assert files(own) == {}, "none beside the tables, where nobody reads it"
+    postgres.predictions.unpublish(own, LATE, Interval.of(DAY), None)
+    [finding] = found()
+    assert "/pages/ferries/index.html shows predictions of late_ferry, and readers see none" in finding
+
+
+def test_nothing_is_taken_back_if_the_page_that_shows_it_cannot_be_found(
+    put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for module in (unpublishing, rolling_back):
+        monkeypatch.setattr(module, "load_project", lambda _: SHOWN)
+    monkeypatch.setattr(checking, "model_names", lambda _: [])  # this is about the page only
+    put(DAY)
+    make(elsewhere(own))
+    filesystem, root = storage.filesystem(own, str(elsewhere(own).public_pages))
+    before = page_of_tasks(own)
+
+    def refused(shell: Settings, why: str) -> None:
+        with pytest.raises(ActionRequiredError, match=rf"(?s)Nothing was changed\..*{why}"):
+            unpublish(LATE, Interval.of(DAY), shell)
+        with pytest.raises(ActionRequiredError, match=rf"(?s)Nothing was changed\..*{why}"):
+            rollback(LATE, Interval.of(DAY), shell, to="previous", by="ana", why="it is wrong")
+        caplog.clear()
+        assert [*checking._page(SHOWN, shell)] == []
+        assert "The page for everybody was not checked." in caplog.text
+        assert len(small.select(own, "SELECT FROM published")) == 1
+
+    other = in_shell(own, public_pages=own.tables.replace("tables", "other"))
+    refused(other, r"is in s3://.*/pages, but NIGHTLY_PUBLIC_PAGES is s3://.*/other\..*--move")
+    refused(in_shell(own, tables=f"{own.tables}-2"), r"when tables were in .*NIGHTLY_PUBLIC_PAGES=s3://.*/pages\.")
+    with pytest.raises(ActionRequiredError, match=r"(?s)Nothing was changed\..*cannot be listed: .*--move"):
+        unpublish(LATE, Interval.of(DAY), in_shell(own, storage_options=NOBODY_ANSWERS))
+    filesystem.rm(f"{root}/ferries", recursive=True)
+    refused(in_shell(own), r"not there as seen from here: nothing is in .*/pages/ferries\. .*--move")
+
+    assert make(in_shell(own, public_pages=elsewhere(own).public_pages), move=True).changed
+    assert page_of_tasks(own) == before
+
+
+def test_a_place_that_was_never_recorded_is_asked_for(put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpublishing, "load_project", lambda _: SHOWN)
+    put(DAY)
+    run("public_page", SHOWN, Interval.of(DAY), elsewhere(own))
+    with postgres.connection.engine(own).begin() as connection:
+        connection.exec_driver_sql("DELETE FROM public_pages")  # as before migration 0040
+    with pytest.raises(ActionRequiredError, match=r"(?s)Nothing was changed.*Set it to `public_pages` of .*--move"):
+        unpublish(LATE, Interval.of(DAY), in_shell(own))
+    unpublish(LATE, Interval.of(DAY), in_shell(own, public_pages=elsewhere(own).public_pages))
+    assert "No predictions are in this page." in Structure(page_of_tasks(own)).text
+
+
+def test_a_page_moves_if_a_person_says_so_or_the_connection_of_tasks(
+    put: Any, own: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(DAY)
+    make(elsewhere(own))
+    with pytest.raises(ActionRequiredError, match="--move"):
+        make(in_shell(own, public_pages=own.tables.replace("tables", "other")))
+    assert make(in_shell(own), move=True).page.endswith("/tables/_public/ferries/index.html")
+    assert re.search(r"was in s3://\S+/pages before, and is in s3://\S+/_public from now on.*remove it", caplog.text)
+    assert make(in_shell(own)).page.endswith("/tables/_public/ferries/index.html")
+    assert make(elsewhere(own)).page.endswith("/pages/ferries/index.html"), "a task writes where its connection says"
+    assert make(in_shell(own)).page.endswith("/pages/ferries/index.html")
 
 
 def test_files_of_the_page_before_go_and_a_kill_leaves_a_page_that_is_whole(

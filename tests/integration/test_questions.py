@@ -309,3 +309,31 @@ def test_the_view_of_a_model_that_is_gone_is_dropped_and_that_of_another_project
         connection.rollback()
     assert {"ferry_delay_predictions", "x_predictions", "current_predictions"} <= {*there}
     assert "late_ferry_predictions" not in there
+
+
+def test_a_team_s_own_view_stays_when_an_upgrade_changes_how_the_view_below_it_reads(
+    asked: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, model = load_project("ferries"), load_model("late_ferry")
+    ours = sa.text("SELECT * FROM ours ORDER BY day")
+    definition = sa.text("SELECT pg_get_viewdef('late_ferry_predictions'::regclass)")
+    with (
+        postgres.connection.engine(asked).connect() as connection,
+        closing(connection.connection.cursor()) as cursor,
+    ):
+        newest = connection.scalar(definition)
+        with monkeypatch.context() as older:  # as before predictions had months
+            older.setattr(model_views, "SELECT", model_views.SELECT.replace(" AND p.day = s.day", ""))
+            model_views._extend_view(cursor, project, model)
+        assert connection.scalar(definition) != newest
+        connection.execute(
+            sa.text(
+                "CREATE VIEW ours AS SELECT day, count(*) AS rows, max(score) AS highest "
+                "FROM late_ferry_predictions GROUP BY day"
+            )
+        )
+        before = connection.execute(ours).all()
+        model_views._extend_view(cursor, project, model)
+        assert connection.scalar(definition) == newest
+        assert before and connection.execute(ours).all() == before
+        connection.rollback()

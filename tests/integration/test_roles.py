@@ -89,6 +89,7 @@ ACTIONS: list[tuple[str, str, set[str]]] = [
         "INSERT INTO journal_blocks (project, last_sequence, entries) VALUES ('p', 250, '[]')",
         OWNS,
     ),
+    ("collect the planner's statistics of a table with months", "SELECT analyze_months('predictions')", WRITES),
     ("move what is published", "UPDATE published SET run_id = 'other'", WRITES),
     ("record that a message was sent", "UPDATE messages SET sent_at = now()", WRITES),
     ("change what a message says, or where it goes", "UPDATE messages SET payload = '{}', destination = 'd'", OWNS),

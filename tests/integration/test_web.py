@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -35,10 +37,10 @@ for name in {names}:
     @dag(dag_id=name, schedule=None)
     def of_a_test():
         @task
-        def nothing():
+        def validate():
             pass
 
-        nothing()
+        validate()
 
     of_a_test()
 """
@@ -55,24 +57,35 @@ for words in json.loads(sys.argv[1]):
     sys.argv = ["airflow", *words]
     main()
 """
+RUN = "manual__2026-11-30T03:00:00.123456+00:00"
+"""The name of a run, with the characters that an address must escape."""
 FRAME = "document.querySelector('iframe').contentDocument"
 
 
 @dataclass
 class Pages:
-    """A running API server."""
+    """A running API server, and the shared database as a superuser."""
 
     url: str
+    shared: sa.Engine
 
     def get(self, path: str, user: str | None = None) -> httpx.Response:
         """Ask for a page as a user."""
+        return self._ask("GET", path, user)
+
+    def start(self, dag_id: str, run_id: str) -> None:
+        """Start a run as the administrator; without a scheduler it stays in the queue."""
+        run = {"dag_run_id": run_id, "logical_date": None}
+        self._ask("POST", f"/api/v2/dags/{dag_id}/dagRuns", "admin", json=run).raise_for_status()
+
+    def _ask(self, method: str, path: str, user: str | None, **content: Any) -> httpx.Response:
         with httpx.Client(base_url=self.url, trust_env=False, timeout=60) as client:
             headers = {}
             if user:
                 who = {"username": user, "password": PASSWORDS[user]}
                 token = client.post("/auth/token", json=who).raise_for_status().json()["access_token"]
                 headers = {"Authorization": f"Bearer {token}"}
-            return client.get(path, headers=headers)
+            return client.request(method, path, headers=headers, **content)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +118,7 @@ def pages(postgres_url: sa.URL, install: Install) -> Iterator[Pages]:
             ):
                 try:
                     wait_for(url, folder / "api.log")
-                    yield Pages(url)
+                    yield Pages(url, engine)
                 finally:
                     server.terminate()
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -226,9 +239,62 @@ def test_an_administrator_clicks_from_today_to_a_rollback(pages: Pages, browser:
     assert browser.errors() == []
 
 
+def click_tab(browser: Chromium, route: str) -> str:
+    """Click the tab of the product on a page of Airflow; return the heading of what it shows."""
+    browser.wait(f"!!document.querySelector('a[href$=\"/plugin/{route}\"]')")
+    browser.run(f"document.querySelector('a[href$=\"/plugin/{route}\"]').click()")
+    browser.wait(f"location.pathname.endsWith('/plugin/{route}')")
+    heading: str = browser.wait(f"{FRAME}.querySelector('h1').textContent")
+    return heading
+
+
 def test_the_tab_of_a_dag_is_in_short_what_its_page_says(pages: Pages, browser: Chromium) -> None:
-    browser.open(f"{pages.url}/dags/model_1_1_score/plugin/nightly-dag")
-    assert browser.wait(f"{FRAME}.querySelector('h1').textContent") == "Model 1.1"
+    browser.open(f"{pages.url}/dags/model_1_1_score")
+    assert click_tab(browser, "nightly-dag") == "Model 1.1"
     browser.run(f"[...{FRAME}.querySelectorAll('a.button')].find(a => a.textContent.startsWith('Open')).click()")
     assert browser.wait(f"{FRAME}.getElementById('gate') && {FRAME}.querySelector('h1').textContent") == "Model 1.1"
     assert browser.errors() == []
+
+
+def test_the_tabs_of_a_run_and_of_its_task_have_its_steps_and_open_the_run_date(
+    pages: Pages, browser: Chromium
+) -> None:
+    pages.start("project_1_prepare", RUN)
+    with pages.shared.begin() as connection:
+        connection.execute(sa.text("SET LOCAL session_replication_role = replica"))  # rows of steps do not change
+        recorded = "UPDATE step_runs SET run_id = :run WHERE project = 'project_1' AND interval_start = :day"
+        connection.execute(sa.text(recorded), {"run": RUN, "day": SHAPE.last})
+    table = f"{FRAME}.querySelectorAll('[aria-labelledby=steps] tbody tr > :first-child')"
+    steps = f"{FRAME}.readyState === 'complete' && [...{table}].map(cell => cell.textContent.trim())"
+    run = f"{pages.url}/dags/project_1_prepare/runs/{quote(RUN, safe='')}"
+
+    browser.open(f"{run}/tasks/validate")
+    assert click_tab(browser, "nightly-task") == "validate of project_1_prepare"
+    assert browser.wait(steps) == ["validate"]
+    assert "Failed expectations" in browser.run(f"{FRAME}.body.textContent")
+
+    browser.open(run)
+    assert click_tab(browser, "nightly-run") == "project_1_prepare"
+    assert browser.wait(steps) == ["land", "validate", "build_features"]
+    browser.run(f"[...{FRAME}.querySelectorAll('main a')].find(a => a.textContent === '{SHAPE.last}').click()")
+    browser.wait(f"{FRAME}.location.pathname === '/nightly/day/project_1/{SHAPE.last}'")
+    assert str(SHAPE.last) in browser.wait(f"{FRAME}.querySelector('h1').textContent")
+    assert browser.errors() == []
+
+
+TOUCHING = """
+[...document.querySelectorAll('svg.chart')].flatMap(chart => {
+  const boxes = name => [...chart.querySelectorAll('text.' + name)].map(text => [text, text.getBoundingClientRect()]);
+  return boxes('label').flatMap(([label, a]) => boxes('tick').filter(([_, b]) => (
+    a.left < b.right && b.left < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom
+  )).map(([tick]) => `${label.textContent} and ${tick.textContent}`));
+})
+"""
+"""The labels of axes that touch a number of an axis."""
+
+
+def test_on_a_phone_the_labels_of_axes_touch_no_number(pages: Pages, browser: Chromium) -> None:
+    browser.ask("Emulation.setDeviceMetricsOverride", width=360, height=800, deviceScaleFactor=1, mobile=True)
+    browser.open(f"{pages.url}/nightly/model/model_1_1")
+    assert browser.run("document.querySelectorAll('svg.chart text.tick').length") > 20
+    assert browser.run(TOUCHING) == []

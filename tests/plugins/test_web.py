@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
@@ -37,6 +38,7 @@ class Reader:
     """A client of the pages for a user who may see some DAGs, over one database."""
 
     client: Any
+    engine: sa.Engine
 
     def __init__(self) -> None:
         self.dags = DAGS
@@ -64,6 +66,7 @@ def reader(postgres_url: sa.URL, install: Install, tmp_path_factory: pytest.Temp
         address = f"postgres://of_pages@/{shared.database}?host={shared.query['host']}"
         patch.setenv("AIRFLOW_CONN_NIGHTLY_DATABASE_OPS_READER", address)
         found = Reader()
+        found.engine = engine
         app = build()
         app.dependency_overrides = {find_access: lambda: Access(frozenset(found.dags)), may_start: lambda: True}
         with TestClient(app) as found.client:
@@ -147,6 +150,99 @@ def test_the_page_of_a_run_that_validates_has_its_failed_expectations(reader: Re
     asked = f"/run?dag_id=project_1_prepare&{run}&task_id="
     assert "Failed expectations" in reader.get(f"{asked}validate").text
     assert "Failed expectations" not in reader.get(f"{asked}land").text
+
+
+def record(reader: Reader, run_id: str, *steps: tuple[str, str | None]) -> None:
+    """Record steps of a run, each with its model."""
+    adding = sa.text(
+        "INSERT INTO step_runs (project, model, step, interval_start, interval_end, state, rows, seconds, run_id, "
+        "started_at, ended_at) VALUES ('project_1', :model, :step, '2026-11-29', '2026-11-29', 'success', 7, 1, "
+        ":run, now(), now())"
+    )
+    with reader.engine.begin() as connection:
+        for step, model in steps:
+            connection.execute(adding, {"step": step, "model": model, "run": run_id})
+
+
+def steps_of(reader: Reader, dag_id: str, run_id: str, task_id: str = "") -> list[str]:
+    """Return the steps that the tab of a run or a task shows."""
+    asked = {"dag_id": dag_id, "run_id": run_id} | ({"task_id": task_id} if task_id else {})
+    page = reader.get(f"/run?{urlencode(asked)}", DAGS | {dag_id})
+    assert page.status_code == 200, page.text
+    _, _, section = page.text.partition('id="steps"')
+    return re.findall(r'<th scope="row"[^>]*>\s*(.+?)\s*</th>', section.partition("</section>")[0])
+
+
+def test_a_run_shows_its_own_steps_although_runs_of_other_dags_have_the_same_name(reader: Reader) -> None:
+    run = "scheduled__2026-12-01T03:00:00+00:00"
+    of_project = [(step, None) for step in ("land", "validate", "outcomes", "monitor", "public_page")]
+    of_model = [(step, "model_1_1") for step in ("fit", "promote", "score", "score", "publish")]
+    record(reader, run, *of_project, *of_model, ("score", "model_1_2"))
+    assert steps_of(reader, "project_1_prepare", run) == ["land", "validate"]
+    assert steps_of(reader, "project_1_monitor", run) == ["outcomes", "monitor", "public_page"]
+    assert steps_of(reader, "model_1_1_train", run) == ["fit", "promote"]
+    assert steps_of(reader, "model_1_1_score", run) == ["public_page", "score", "score", "publish"]
+    assert steps_of(reader, "model_1_1_score", run, "public_page") == ["public_page"]
+    assert steps_of(reader, "model_1_1_score", run, "score_shadow") == ["score", "score"]
+    assert steps_of(reader, "model_1_1_score", run, "wait_for_features") == []
+
+
+def test_the_tasks_of_models_in_a_range_backfill_show_their_steps(reader: Reader) -> None:
+    run = "manual__2026-12-01T08:00:00.123456+00:00"
+    record(reader, run, ("land", None), *(("score", f"model_1_{n}") for n in (1, 2)), ("publish", "model_1_1"))
+    dag = "project_1_backfill_range"
+    assert steps_of(reader, dag, run) == ["land", "score of model_1_1", "score of model_1_2", "publish of model_1_1"]
+    assert steps_of(reader, dag, run, "model_1_2.score") == ["score of model_1_2"]
+    assert steps_of(reader, dag, run, "land") == ["land"]
+
+
+def test_the_tabs_of_maintenance_show_the_steps_of_all_projects_that_the_user_may_see(reader: Reader) -> None:
+    run = "manual__2026-12-01T09:00:00+00:00"
+    asked = f"/run?{urlencode({'dag_id': 'maintenance', 'run_id': run})}"
+    said = "has recorded no step of a project that you may see: it has not ended one yet, or is a dry run"
+    assert said in reader.get(asked, DAGS | {"maintenance"}).text
+    record(reader, run, ("land", None), ("maintain", None))
+    assert steps_of(reader, "maintenance", run) == ["land of project_1", "maintain of project_1"]
+    assert steps_of(reader, "maintenance", run, "sweep") == ["land of project_1"]
+    assert steps_of(reader, "maintenance", run, "maintain") == ["maintain of project_1"]
+    assert "Days and times: UTC." in reader.get(asked, DAGS | {"maintenance"}).text
+    assert said in reader.get(asked, {"maintenance"}).text, "another project's"
+
+
+def test_the_tabs_know_the_steps_of_each_dag(bag: Any) -> None:
+    from include.steps.declared import STEPS
+    from nightly_web.tabs import STEP_OF_TASK, STEPS_OF
+
+    found: dict[str, set[str]] = {kind: set() for kind in STEPS_OF}
+    for dag_id, dag in bag.dags.items():
+        steps = {STEP_OF_TASK.get(name, name) for name in (task_id.split(".")[-1] for task_id in dag.task_ids)}
+        for kind in found:
+            if dag_id == kind or dag_id.endswith(f"_{kind}"):
+                found[kind] |= steps & {*STEPS}
+    assert [kind for kind in found if not found[kind] <= STEPS_OF[kind]] == [], "nightly_web.tabs lacks a step"
+    missing = set().union(*STEPS_OF.values()) - set().union(*found.values())
+    assert missing == {"end_shadow", "retrain", "shadow"}, "the projects of tests declare neither shadow nor retrain"
+
+
+def test_the_numbers_of_an_axis_leave_room_for_its_label_on_a_phone() -> None:
+    for top, begins in ((1.0, 64), (0.02, 75), (1_000_000.0, 113)):
+        drawn = lines("loss", "", Axis("day"), Axis("loss", low=0), [Series("a", [(0, 0), (1, top)])])
+        assert f'x1="{begins}"' in drawn, re.findall(r'class="grid" x1="(\d+)"', drawn)
+
+
+def test_a_long_upright_label_has_two_lines_and_a_longer_one_is_whole_in_the_words() -> None:
+    def drawn(label: str) -> tuple[list[str], str]:
+        chart = lines("cost", "What it costs.", Axis("day"), Axis(label, low=0), [Series("a", [(0, 0), (1, 1)])])
+        return re.findall(r"rotate\(-90 [^>]+>([^<]+)</text>", chart), chart
+
+    assert drawn("share of outcomes that are 1")[0] == ["share of outcomes that are 1"]
+    two, chart = drawn("EUR of the airport's budget for each prediction")
+    assert two == ["EUR of the airport&#39;s budget", "for each prediction"]
+    assert "Upright axis" not in chart and 'class="grid" x1="71"' in chart
+    longest = "minutes that passengers wait at a gate of a terminal, on average, for each prediction"
+    shown, chart = drawn(longest)
+    assert shown == ["minutes that passengers wait", "at a gate of a terminal, on…"]
+    assert chart.count(f"What it costs. Upright axis: {longest}.") == 2, "in the caption and in words"
 
 
 def test_today_says_how_long_it_took_and_opens_the_feeds(reader: Reader) -> None:

@@ -42,6 +42,9 @@ COPY_ROWS = 50_000
 LOCK_TIMEOUT_SECONDS = 15 * 60
 """The longest wait for a lock. Our own writers hold none for longer."""
 
+WAITED = "nightly_lock_timeout_seconds"
+"""The execution option of a connection with another longest wait: see `wait_at_most`."""
+
 STEP = "nightly-ml: a step runs"
 """The application name of the session by which a running step holds off erasures and rotations of the hash key.
 
@@ -115,16 +118,29 @@ def _name_the_holders(context: sa.engine.ExceptionContext) -> None:
     if getattr(context.original_exception, "pgcode", None) == LOCK_TIMEOUT and context.engine is not None:
         statement = context.statement or ""
         changes_rows = statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
-        raise lock_timeout(context.engine, readers=not changes_rows, statement=statement) from None
+        given = context.connection.get_execution_options() if context.connection is not None else {}
+        waited = given.get(WAITED, LOCK_TIMEOUT_SECONDS)
+        raise lock_timeout(
+            context.engine, readers=not changes_rows, statement=statement, waited_seconds=waited
+        ) from None
 
 
-def lock_timeout(of: sa.Engine, *, readers: bool, statement: str = "") -> LockTimeoutError:
+def wait_at_most(connection: sa.Connection, seconds: int) -> None:
+    """Let the rest of a transaction wait for each lock no longer than this; the error says how long it was."""
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{seconds}s'"))
+    connection.execution_options(**{WAITED: seconds})
+
+
+def lock_timeout(
+    of: sa.Engine, *, readers: bool, statement: str = "", waited_seconds: int | None = None
+) -> LockTimeoutError:
     """Return the error that names the sessions that hold locks and wait for none themselves.
 
     Args:
         of: the engine of the database.
         readers: include those that only read: they block a change of tables and views, but no change of rows.
         statement: what waited. If it changes a table that running steps hold (`STEP`), their sessions are named too.
+        waited_seconds: how long it waited; by default the longest wait.
     """
     with of.connect() as connection:
         holders = connection.execute(sa.text(HOLDERS), {"readers": readers, "step": STEP, "statement": statement}).all()
@@ -137,7 +153,7 @@ def lock_timeout(of: sa.Engine, *, readers: bool, statement: str = "") -> LockTi
         else "No session holds one any more."
     )
     return LockTimeoutError(
-        f"waited {LOCK_TIMEOUT_SECONDS} s for a lock in the shared database. {advice} Then run the step again."
+        f"waited {waited_seconds or LOCK_TIMEOUT_SECONDS} s for a lock in the shared database. {advice} Then run the step again."
     )
 
 

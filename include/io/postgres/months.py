@@ -19,7 +19,7 @@ from include.core.periods import Period
 from include.core.project import Project
 from include.core.settings import Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import engine, execute, lock
+from include.io.postgres.connection import engine, execute, lock, wait_at_most
 from include.io.postgres.schema import batches, gates, models, outcome_days, promotions, published
 
 PARTS = """
@@ -30,8 +30,20 @@ WHERE p.relnamespace = current_schema()::regnamespace AND p.relname IN ('predict
 ORDER BY month, relation
 """
 
-DROP_LOCK_TIMEOUT = "2s"
-"""How long the removal of a month waits for those who publish. For readers, `drop_month` waits half a second."""
+NOT_ANALYZED = """
+SELECT p.relname FROM pg_class p
+WHERE p.relnamespace = current_schema()::regnamespace AND p.relkind = 'p' AND p.relname IN ('predictions', :entities)
+    AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = p.oid)
+    AND coalesce(pg_stat_get_last_analyze_time(p.oid), '-infinity') < clock_timestamp() - interval '1 day'
+ORDER BY p.relname
+"""
+"""Tables with months whose statistics for the planner are older than a day; all projects have `predictions` together.
+
+PostgreSQL's autovacuum analyzes each month, but never the table that they are parts of.
+"""
+
+LOCK_SECONDS = 2
+"""How long a month that is made or removed waits for others. For readers, `drop_month` waits half a second."""
 DEADLOCK = "40P01"
 
 
@@ -59,12 +71,23 @@ def keep_months(cursor: adbc_driver_manager.dbapi.Cursor, table: str, days: Coll
         cursor.fetchall()
 
 
-def make_months(settings: Settings, project: Project, months: Collection[date]) -> None:
-    """Make the months of a project's tables that are missing, each in a transaction of its own."""
+def make_months(settings: Settings, project: Project, months: Collection[date]) -> list[str]:
+    """Make the months of a project's tables that are missing, each in a transaction of its own.
+
+    Returns:
+        a sentence for each month that could not be made, because somebody else held a lock of its table for longer than
+        two seconds. A later call makes it, and so does the first publish that needs it.
+    """
+    found = []
     for table in ("predictions", entities_table(project.name)):
         for month in sorted(months):
-            with engine(settings).begin() as connection:
-                connection.execute(_make(table, month))
+            try:
+                with engine(settings).begin() as connection:
+                    wait_at_most(connection, LOCK_SECONDS)
+                    connection.execute(_make(table, month))
+            except LockTimeoutError as error:
+                found.append(f"{table} has no place for {month:%Y-%m} yet: {error}")
+    return found
 
 
 def _make(table: str, month: date) -> sa.Select[Any]:
@@ -186,7 +209,7 @@ def drop_month(settings: Settings, project: Project, month: date, by: str) -> bo
     )  # fmt: skip
     try:
         with engine(settings).begin() as connection:
-            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{DROP_LOCK_TIMEOUT}'"))
+            wait_at_most(connection, LOCK_SECONDS)
             of_project = sa.select(models.c.model).where(models.c.project == project.name)
             for model in sorted(connection.scalars(of_project)):
                 lock(connection, f"publish {model}")
@@ -197,6 +220,26 @@ def drop_month(settings: Settings, project: Project, month: date, by: str) -> bo
     except sa.exc.OperationalError as error:
         if getattr(error.orig, "pgcode", None) != DEADLOCK:
             raise
+        return False
+    return True
+
+
+def read_not_analyzed(settings: Settings, project: Project) -> list[str]:
+    """Return the tables of a project whose statistics for the planner were not collected within a day."""
+    with engine(settings).connect() as connection:
+        return [*connection.scalars(sa.text(NOT_ANALYZED), {"entities": entities_table(project.name)})]
+
+
+def analyze(settings: Settings, table: str) -> bool:
+    """Collect the planner's statistics of a table over all of its months; readers and writers do not wait.
+
+    Returns:
+        False if somebody else analyzes or changes the table, so that it would have waited for more than two seconds.
+    """
+    try:
+        with engine(settings).begin() as connection:
+            connection.execute(sa.select(sa.func.analyze_months(sa.cast(table, schema.TEXT))))
+    except LockTimeoutError:
         return False
     return True
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache
 from typing import NamedTuple
 
 import polars as pl
@@ -28,7 +29,11 @@ class OutcomeDay:
     digest: str
 
 
-_NO_OUTCOMES = rows_digest(pl.DataFrame(schema={"entity_id": pl.String, "value": pl.Float64}), "value")
+@cache
+def _no_outcomes() -> str:
+    """Return the digest of no rows. polars starts threads for it, so it is not computed when this is imported."""
+    return rows_digest(pl.DataFrame(schema={"entity_id": pl.String, "value": pl.Float64}), "value")
+
 
 _STAGED_DAYS = temporary_table(
     "staged_days",
@@ -98,7 +103,9 @@ def set_aside_outcomes(settings: Settings, project: str, outcome: str, deliverie
         .update(table)
         .where(table.c.project == project, table.c.outcome == outcome, table.c.sequence > 0)
         .where(table.c.delivery_id.in_(list(deliveries)))
-        .values(sequence=0, rows=0, digest=_NO_OUTCOMES, run_id=settings.run_id, recorded_at=sa.func.clock_timestamp())
+        .values(
+            sequence=0, rows=0, digest=_no_outcomes(), run_id=settings.run_id, recorded_at=sa.func.clock_timestamp()
+        )
         .returning(table.c.day)
     )
     with engine(settings).begin() as connection:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from include.core.feeds import HORIZON
 from include.core.names import predictions_view
 from include.core.settings import Settings
 from include.io.postgres import schema
 from include.io.postgres.connection import engine, execute, lock, transaction
-from include.io.postgres.schema import batches, model_versions, publications, published
+from include.io.postgres.schema import batches, model_versions, public_pages, publications, published, step_runs
 from include.report.public_facts import ShownBatch
 
 BLOCK_ROWS = 5_000
@@ -47,6 +48,42 @@ def read_newest(connection: sa.Connection, model: str) -> ShownBatch | None:
     )
     row = connection.execute(statement).one_or_none()
     return None if row is None else ShownBatch(*row)
+
+
+def read_place(settings: Settings, project: str) -> tuple[str, str] | None:
+    """Return the URI of the folder that the page was last written to, and where the tables were; None if unknown."""
+    p = public_pages.c
+    with engine(settings).connect() as connection:
+        row = connection.execute(sa.select(p.place, p.tables).where(p.project == project)).one_or_none()
+    return None if row is None else (row.place, row.tables)
+
+
+def was_written(settings: Settings, project: str) -> bool:
+    """Return whether a step has ever written the page, also before its place was recorded (migration 0040)."""
+    s = step_runs.c
+    written = sa.exists().where(s.project == project, s.step == "public_page", s.state == "success")
+    with engine(settings).connect() as connection:
+        return bool(connection.scalar(sa.select(written)))
+
+
+def record_place(settings: Settings, project: str, place: str) -> str | None:
+    """Record where the page is from now on, in a transaction of its own; return the place before, if it was another.
+
+    What is recorded already is not written again.
+    """
+    known = read_place(settings, project)
+    if known == (place, settings.tables):
+        return None
+    row = {
+        "place": place,
+        "tables": settings.tables,
+        "run_id": settings.run_id,
+        "recorded_at": sa.func.clock_timestamp(),
+    }
+    adding = postgresql.insert(public_pages).values(project=project, **row)
+    with engine(settings).begin() as connection:
+        connection.execute(adding.on_conflict_do_update(index_elements=["project"], set_=row))
+    return known[0] if known and known[0] != place else None
 
 
 def read_highest(

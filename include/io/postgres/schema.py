@@ -105,6 +105,22 @@ projects = sa.Table(
     comment="What each project declares, as of the newest migration. Pages show dates in its timezone.",
 )
 
+public_pages = sa.Table(
+    "public_pages",
+    metadata,
+    _key("project", TEXT, PROJECT),
+    _column("place", TEXT, "URI of the folder of all pages; the page is <project>/index.html in it."),
+    _column(
+        "tables",
+        TEXT,
+        "Where the Delta tables were then: a copy of the database beside other tables must not write this page.",
+    ),
+    _column("run_id", TEXT, RUN_ID),
+    _now("recorded_at", "Time at which this place was recorded."),
+    comment="Where the page for everybody of each project is written. Commands in a shell refresh the page of this "
+    "place.",
+)
+
 promotions = sa.Table(
     "promotions",
     metadata,
@@ -1100,7 +1116,12 @@ skew_checks = sa.Table(
     _column("state", TEXT, "compared, skipped, or failed: nothing could be built again."),
     _column("why", TEXT, "Why nothing was compared; empty otherwise."),
     _column("rows", BIGINT, "Published rows that were compared."),
-    _column("exact", BOOLEAN, "True if they had to be equal to the bit, false if up to the last bits."),
+    _column(
+        "exact",
+        BOOLEAN,
+        "True if features had to be equal to the bit, false if up to 1e-9 of their size, as of Databricks. Predictions "
+        "are always compared up to that.",
+    ),
     _column("missing", BIGINT, "Rows that are on one side only."),
     _column("features", JSONB, "Rows that differ, by column of the features."),
     _column("scores", JSONB, "Rows that differ, by column of the predictions."),

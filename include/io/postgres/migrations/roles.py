@@ -35,7 +35,7 @@ DERIVED = (schema.journal_blocks.name,)
 DECLARED = (schema.projects.name, schema.dropped_months.name)
 """Tables whose rows only the owner makes: what `migrate` declared, and what `drop_month` removed because of it."""
 
-FUNCTIONS = ("make_month(text, date)", "drop_month(text, date, text, text)")
+FUNCTIONS = ("make_month(text, date)", "drop_month(text, date, text, text)", "analyze_months(text)")
 """What the database does for `writer` with the rights of the owner. Each checks itself what it is asked for."""
 
 TIMEOUTS = {"statement_timeout": "10min", "idle_in_transaction_session_timeout": "5min"}

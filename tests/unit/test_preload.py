@@ -1,0 +1,137 @@
+"""What Airflow's processes import before they fork tasks (`tools/airflow_local_settings.py`)."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tools import airflow_local_settings
+from tools.stack import ROOT
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from airflow_local_settings import preload
+bundle = Path(sys.argv[1])
+preload(bundle, ["include.answers"])
+sys.path.remove(str(bundle))
+exec(sys.argv[2])
+if pid := os.fork():
+    raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print("preloaded" if "include.answers" in sys.modules else "not there")
+sys.path.append(str(bundle))
+import include.answers
+print(include.answers.ANSWER)
+"""
+
+
+def run_python(command: list[str], folder: Path) -> str:
+    """Run Python outside the checkout, as Airflow does; return what it prints."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tools")}
+    return subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Callable[..., str]:
+    """Return a function that makes a bundle, preloads it, runs code, forks, and returns what the child says."""
+    folder = tmp_path / "bundle" / "include"
+    folder.mkdir(parents=True)
+    (folder / "answers.py").write_text("ANSWER = 1\n", encoding="utf-8")
+    (folder / "page.css").write_text("body {}", encoding="utf-8")
+
+    def run(change: str = "") -> str:
+        command = [sys.executable, "-c", FORKED, str(folder.parent), change]
+        return run_python(command, tmp_path)
+
+    return run
+
+
+def test_a_forked_process_has_the_modules_already(ask: Callable[..., str]) -> None:
+    assert ask() == "preloaded\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ("(bundle / 'include/answers.py').write_text('ANSWER = 23')", 23),
+        ("(bundle / 'include/page.css').write_text('body { margin: 0 }')", 1),
+        ("(bundle / 'include/another.py').touch()", 1),
+        ("(bundle / 'include/page.css').unlink()", 1),
+    ],
+)
+def test_a_process_that_is_forked_after_a_change_imports_again(
+    ask: Callable[..., str], change: str, answer: int
+) -> None:
+    assert ask(change) == f"not there\n{answer}\n"
+
+
+def test_what_belongs_to_projects_is_not_looked_at(ask: Callable[..., str]) -> None:
+    made = "(bundle / 'include/projects').mkdir(); (bundle / 'include/projects/project.yaml').touch()"
+    assert ask(made) == "preloaded\n1\n"
+
+
+def test_children_of_a_task_keep_what_it_imported(ask: Callable[..., str]) -> None:
+    change = "sys.modules['dags'] = sys; (bundle / 'include/answers.py').write_text('ANSWER = 23')"
+    assert ask(change) == "preloaded\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
+        ("import threading, time; threading.Thread(target=time.sleep, args=[5], daemon=True).start()", "python"),
+        ("import polars; polars.DataFrame({'a': [1]}).lazy().select(polars.col('a').sum()).collect()", "polars"),
+    ],
+)
+def test_code_that_fails_or_starts_a_thread_is_left_to_the_tasks(
+    code: str, said: str, ask: Callable[..., str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bundle" / "include" / "answers.py").write_text(code, encoding="utf-8")
+    assert ask("(bundle / 'include/answers.py').write_text('ANSWER = 4')") == "not there\n4\n"
+    assert said in capfd.readouterr().err
+
+
+LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
+
+
+@pytest.mark.parametrize(
+    ("classpaths", "folder"),
+    [
+        ([LOCAL], Path("/bundle")),
+        ([LOCAL, LOCAL], None),
+        (["airflow.providers.git.bundles.git.GitDagBundle"], None),
+        ([], None),
+    ],
+)
+def test_only_the_folder_of_a_bundle_without_neighbours_is_preloaded(
+    classpaths: list[str], folder: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles = [{"name": "b", "classpath": each, "kwargs": {"path": "/bundle"}} for each in classpaths]
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps(bundles))
+    assert airflow_local_settings.only_bundle() == folder
+
+
+IN_THE_SCHEDULER = """
+import functools, gc, importlib, json, sys
+from pathlib import Path
+import deltalake, pandas, polars, sklearn.linear_model  # as the scheduler does; a fork may lose OpenBLAS's threads
+from airflow_local_settings import needed, threads
+before = threads()
+sys.path.append(sys.argv[1])
+for name in needed(Path(sys.argv[1]), "scheduler"):
+    importlib.import_module(name)
+assert "include.steps.score" in sys.modules
+found = [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
+kept = [f"{each.__module__}.{each.__name__}" for each in found
+        if str(each.__module__).startswith("include.") and each.cache_info().currsize]
+print(json.dumps({"kept": kept, "threads": sorted(threads() - before)}))
+"""
+
+
+def test_the_scheduler_keeps_no_configuration_and_starts_no_thread(tmp_path: Path) -> None:
+    said = run_python([sys.executable, "-c", IN_THE_SCHEDULER, str(ROOT)], tmp_path)
+    assert json.loads(said.splitlines()[-1]) == {"kept": [], "threads": []}
