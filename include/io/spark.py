@@ -94,27 +94,48 @@ def on_databricks() -> bool:
 
 @contextmanager
 def job() -> Iterator[tuple[SparkSession, Path]]:
-    """Open a session, and a folder through which Spark and this process exchange files.
+    """Open a session, and a folder through which Spark and this process exchange files. Both end, also by a failure."""
+    sweep()
+    with opened() as spark, folder() as exchange:
+        yield spark, exchange
 
-    The folder is below the machine's temporary folder (`TMPDIR`), which a Spark server must see too. In the end, also
-    after a failure, the folder is removed and the session of a server is closed; a local Spark keeps running.
+
+@contextmanager
+def opened() -> Iterator[SparkSession]:
+    """Open a session. That of a server is closed in the end; a local Spark keeps running.
+
+    A server closes a session to which nothing was sent for ten minutes, so this one is for requests, not for a step.
     """
-    _sweep()
     spark = session()
     try:
-        with tempfile.TemporaryDirectory(prefix=STAGED) as folder:
-            yield spark, Path(folder)
+        yield spark
     finally:
         if _server():
             spark.stop()
 
 
-def _sweep() -> None:
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Make a folder for files, which only this user can read, and remove it in the end.
+
+    It is below the machine's temporary folder (`TMPDIR`), which a Spark server must see too.
+    """
+    with tempfile.TemporaryDirectory(prefix=STAGED) as made:
+        yield Path(made)
+
+
+def sweep() -> None:
     """Remove folders of killed steps, long after any step would have ended."""
     for left in Path(tempfile.gettempdir()).glob(f"{STAGED}*"):
         with suppress(OSError):  # another process removes them too
             if left.stat().st_mtime < time.time() - KEPT_SECONDS:
                 shutil.rmtree(left)
+
+
+def require_server() -> None:
+    """Fail at once if the server of `SPARK_REMOTE` does not answer, before a step prepares files for it."""
+    if remote := _server():
+        _reach(remote)
 
 
 def _server() -> str | None:

@@ -7,6 +7,7 @@ file. So blocks depend neither on the files of the table nor on the order of row
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -60,8 +61,12 @@ class DeliveryRows:
         """Take the delivery, a row of `schemas.DELIVERIES`, and its rows if they are one block."""
         self.about, self.whole = about, whole
         self._reader = reader
-        self._ranges = reader.ranges(about) if whole is None else []
         self._heights = [whole.height] if whole else []
+
+    @cached_property
+    def _ranges(self) -> list[tuple[int, int]]:
+        """The first and last `_row` of each block of a large delivery."""
+        return [] if self.whole else self._reader.ranges(self.about)
 
     @property
     def height(self) -> int:
@@ -79,14 +84,14 @@ class DeliveryRows:
             yield self.whole
             return
         heights = []
-        for least, most in self._ranges:
-            block = self._block(least, most)
+        for number in range(len(self._ranges)):
+            block = self._block(number)
             heights.append(block.height)
             yield block
         self._heights = heights
 
-    def _block(self, least: int, most: int) -> TypedRows:
-        return self._reader.part(self.about, least, most)
+    def _block(self, number: int) -> TypedRows:
+        return self._reader.part(self.about, *self._ranges[number])
 
     def typed(self) -> Iterator[pl.DataFrame]:
         """Yield the typed rows."""
@@ -98,10 +103,10 @@ class DeliveryRows:
             return self.whole.at(places)
         found: list[TypedRows] = []
         start = 0
-        for (least, most), height in zip(self._ranges, self._heights, strict=True):
+        for number, height in enumerate(self._heights):
             inside = [place - start for place in places if start <= place < start + height]
             if inside or not found:
-                found.append(self._block(least, most).at(inside))
+                found.append(self._block(number).at(inside))
             start += height
         parts = ((rows.stored, rows.raw, rows.typed) for rows in found)
         return TypedRows(*(pl.concat(each) for each in zip(*parts, strict=True)))

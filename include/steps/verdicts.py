@@ -11,7 +11,6 @@ delivery without its rows: if an accepted delivery is refused now, its verdict i
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -110,48 +109,43 @@ def give_verdicts(
     suites = _suites(project)
     accepted, warnings, rows, quarantined = 0, 0, 0, 0
     refused: list[Refusal] = []
-    with _place_of_rows(project) as place:
-        for chunk in chunks(project, deliveries):
-            verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
-            for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
-                name = str(feed_name)
-                reader = Reader(project, name, settings, erased)
-                with place.rows(reader, of_feed, suites.rules[name]) as delivered:
-                    found_verdicts = _verdicts(project, name, delivered, listed, suites, settings)
-                    whys = {delivery_id: verdict.why for delivery_id, verdict in found_verdicts.items()}
-                    no_more = of_feed.filter(
-                        pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys))
-                    )
-                    if not no_more.is_empty():
-                        _enter_verdicts(project, no_more, whys, settings)
-                    _write(project, name, tables, of_feed, [*found_verdicts.values()], settings)
-                for delivery in of_feed.iter_rows(named=True):
-                    verdict, uri = found_verdicts[delivery["delivery_id"]], delivery["uri"]
-                    if verdict.why:
-                        why = f"{uri}: {verdict.why}"
-                        refused.append(Refusal(feed=name, day=delivery["day"], uri=uri, why=why))
-                    warnings += sum(not r["success"] and r["severity"] == "warning" for r in verdict.results)
-                    rows += verdict.clean_rows
-                    quarantined += verdict.broken.height
-                verdicts |= whys
-            _enter_verdicts(project, chunk, verdicts, settings)
-            decided = pl.col("verdict").is_in(SET_ASIDE) | pl.col("delivery_id").is_in(_refused(verdicts))
-            accepted += chunk.filter(~decided).height
+    place = _place_of_rows(project)
+    for chunk in chunks(project, deliveries):
+        verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
+        for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
+            name = str(feed_name)
+            reader = Reader(project, name, settings, erased)
+            with place.rows(reader, of_feed, suites.rules[name]) as delivered:
+                found_verdicts = _verdicts(project, name, delivered, listed, suites, settings)
+                whys = {delivery_id: verdict.why for delivery_id, verdict in found_verdicts.items()}
+                no_more = of_feed.filter(pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys)))
+                if not no_more.is_empty():
+                    _enter_verdicts(project, no_more, whys, settings)
+                _write(project, name, tables, of_feed, [*found_verdicts.values()], settings)
+            for delivery in of_feed.iter_rows(named=True):
+                verdict, uri = found_verdicts[delivery["delivery_id"]], delivery["uri"]
+                if verdict.why:
+                    why = f"{uri}: {verdict.why}"
+                    refused.append(Refusal(feed=name, day=delivery["day"], uri=uri, why=why))
+                warnings += sum(not r["success"] and r["severity"] == "warning" for r in verdict.results)
+                rows += verdict.clean_rows
+                quarantined += verdict.broken.height
+            verdicts |= whys
+        _enter_verdicts(project, chunk, verdicts, settings)
+        decided = pl.col("verdict").is_in(SET_ASIDE) | pl.col("delivery_id").is_in(_refused(verdicts))
+        accepted += chunk.filter(~decided).height
     for refusal in refused:
         log.warning("refused: %s", refusal.why)
     return VerdictCounts(accepted, tuple(refused), warnings, rows, quarantined)
 
 
-@contextmanager
-def _place_of_rows(project: Project) -> Iterator[RowPlace]:
-    """Yield where `run_on` says that rows are typed."""
+def _place_of_rows(project: Project) -> RowPlace:
+    """Return where `run_on` says that rows are typed."""
     if project.run_on.get("validate") != "spark":
-        yield RowPlace()
-        return
+        return RowPlace()
     from include.steps.spark_rows import SparkPlace  # the import of pyspark takes a second
 
-    with ExitStack() as stack:
-        yield SparkPlace(stack)
+    return SparkPlace()
 
 
 def _suites(project: Project) -> "Suites":

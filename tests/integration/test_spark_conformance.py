@@ -1,9 +1,12 @@
 """A step gives the same rows on Spark as on the worker, to the bit: with a Spark of its own, and with a server's."""
 
 import json
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from include.config.explanations import Explanations
 from include.config.loading import load_model, load_project
 from include.config.model import Model
 from include.core import schemas
+from include.core.errors import DataError
 from include.core.interval import Interval
 from include.core.journal import Entry
 from include.core.personal import SEALED
@@ -185,7 +189,8 @@ from include.core.settings import Settings
 from tests.integration.test_spark_conformance import validated
 
 spark, settings = {"validate": "spark"}, Settings.model_validate_json(sys.stdin.read())
-print(validated(load_project("ferries").model_copy(update={"run_on": spark}), settings))
+project = load_project("ferries").model_copy(update={"run_on": spark})
+print(validated(project, settings))
 """
 
 SHARE = {"expect": "share_of_quarantined_rows_to_be_at_most", "max_value": 0.9, "severity": "critical"}
@@ -209,11 +214,15 @@ RULES = {
     "logbook": [SHARE],
 }
 PERSON = f"{VESSEL}7"
+SEALED_TEXTS = ("far", PERSON)
+COLLIDING = ("row", "_place", "asked 0", "Broken 1", "key_0", "times")
+"""Columns of a feed that are named as marks once were, or are now."""
 
 
 def deliver_odd_rows(settings: Settings, project: Project) -> None:
     """Land rows that break each kind of rule, and erase a person whose rows a restored table still has."""
-    path = deliver_one(project, settings, "sailings", DAY, sailings(DAY, 45))
+    colliding = [pl.lit("public").alias(name) for name in COLLIDING]
+    path = deliver_one(project, settings, "sailings", DAY, sailings(DAY, 45).with_columns(colliding))
     lines = text_of(path).splitlines(keepends=True)
     for at, (old, new) in {
         2: ("2454.0", "far"),  # sealed
@@ -252,8 +261,68 @@ class Killed(BaseException):
     pass
 
 
+def watch_spark(patch: pytest.MonkeyPatch) -> None:
+    """Fail if the worker reads rows while a session is open, which a server would end, or types rows but sealed ones.
+
+    Also if a file that executors see has sealed text, or what was sealed.
+    """
+    from include.io import spark
+
+    session, of_files, landed = spark.opened, spark.of_files, delivered.Reader.landed
+    now: list[SparkSession] = []
+
+    @contextmanager
+    def opened() -> Iterator[SparkSession]:
+        with session() as one:
+            now.append(one)
+            yield one
+        now.pop()
+
+    def checked(session: SparkSession, columns: Any, path: Path) -> DataFrame:
+        assert now == [session]
+        for file in path.parent.rglob("*.parquet"):
+            texts = pl.read_parquet(file, hive_partitioning=False).select(pl.col(pl.String))
+            found = [text for column in texts for text in column.drop_nulls()]
+            assert not [text for text in found if text.startswith(SEALED) or text in SEALED_TEXTS], file
+        return of_files(session, columns, path)
+
+    def read(*given: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+        assert not now
+        return landed(*given)
+
+    patch.setattr(spark, "opened", opened)
+    patch.setattr(spark, "of_files", checked)
+    patch.setattr(delivered.Reader, "landed", read)
+    patch.setattr(delivered.Reader, "part", None)
+
+
+def lose_rows(patch: pytest.MonkeyPatch) -> None:
+    """Let rows of each large delivery come back twice, then not at all, and go on with what was there before."""
+    from include.steps.spark_rows import SparkRows
+
+    typed = SparkRows._type
+
+    def losing(self: SparkRows) -> None:
+        typed(self)
+        refused = partial(pytest.raises, DataError)
+        height = self._heights[0]
+        file = next(self._exchange.glob("typed/,block=0/*.parquet"))
+        again = Path(shutil.copy(file, file.with_name("again.parquet")))
+        with refused(
+            match=f"of the {height} rows of block 1 of 3, [0-9]+ rows, .+ of them different, came back from Spark"
+        ):
+            self._read_marks()
+        lost = file.rename(file.with_name("lost"))
+        again.unlink()
+        with refused(match=f"of the {height} rows of block 1 of 3, [0-9] rows, .+ nothing was written"):
+            self._read_marks()
+        lost.rename(file)
+
+    patch.setattr(SparkRows, "_type", losing)
+
+
 def validated(project: Project, settings: Settings, *, killed: bool = False) -> str:
-    """Give all deliveries a verdict; on Spark, each of 20 rows is cut into three blocks. Return the counts.
+    """Give all deliveries a verdict; on Spark, each of 30 rows is cut into three blocks. Return the counts.
 
     With `killed`, a first run ends when the clean rows of the third delivery are written, and its quarantine is not.
     """
@@ -268,19 +337,10 @@ def validated(project: Project, settings: Settings, *, killed: bool = False) -> 
 
     with pytest.MonkeyPatch.context() as patch:
         if project.run_on:
-            from include.io import spark
-
-            def checked(session: SparkSession, columns: Any, path: Path) -> DataFrame:
-                texts = pl.scan_parquet(path / "*.parquet" if path.is_dir() else path).select(pl.col(pl.String))
-                sealed = texts.select(pl.any_horizontal(pl.all().str.starts_with(SEALED)).any()).collect()
-                assert not sealed.item(), "executors get no sealed text"
-                return of_files(session, columns, path)
-
-            of_files = spark.of_files
-            patch.setattr(spark, "of_files", checked)
+            watch_spark(patch)
+            lose_rows(patch)
             patch.setattr(delivered, "BLOCK_VALUES", 1)
-            patch.setattr(delivered, "block_rows", lambda _, of: of["rows"] // (3 if of["rows"] >= 20 else 1) + 1)
-            patch.setattr(delivered.Reader, "part", None)  # the worker types nothing but sealed text
+            patch.setattr(delivered, "block_rows", lambda _, of: of["rows"] // (3 if of["rows"] >= 30 else 1) + 1)
         if killed:
             with patch.context() as first, pytest.raises(Killed):
                 first.setattr(postgres.audit, "record_quality", killing)
@@ -301,7 +361,8 @@ def given_verdicts(settings: Settings, project: Project) -> list[Any]:
 def test_verdicts_and_rows_are_equal(
     load_changed: LoadChanged, settings: Settings, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = load_changed("ferries", lambda _: None)
+    more = {name: {"type": "string", "class": "public", "optional": True} for name in COLLIDING}
+    project = load_changed("ferries", lambda changed: changed["feeds"]["sailings"]["columns"].update(more))
     (project.folder / "expectations.yaml").write_text(yaml.safe_dump(RULES), encoding="utf-8")
     deliver_odd_rows(settings, project)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "exchange"))
@@ -318,7 +379,9 @@ def test_verdicts_and_rows_are_equal(
     quarantine = rows_of(settings, "quarantine_ferries__sailings")
     assert quarantine["_row"].to_list() == [3, 4, 10, 21, 22, 45, 47]
     assert quarantine["distance_miles"].str.starts_with(SEALED).to_list()[:2] == [True, True]
-    assert rows_of(settings, "clean_ferries__sailings").height == 45 - 7 + 20
+    clean = rows_of(settings, "clean_ferries__sailings")
+    assert clean.height == 45 - 7 + 20
+    assert clean.select(pl.col(COLLIDING).count()).row(0) == (45 - 7,) * len(COLLIDING)
 
 
 def corpus(load_changed: LoadChanged) -> tuple[Project, dict[str, pl.DataFrame]]:
@@ -363,7 +426,7 @@ typed_corpus()
 def typed_corpus() -> None:
     """Compare what executors make of the corpus, in one job for all feeds, with what this process makes of it."""
     from include.io import spark
-    from include.quality.row_kernel import PLACE, RowKernel
+    from include.quality.row_kernel import BLOCK, PLACE, RowKernel
     from include.quality.suites import Suites
 
     project, rows = corpus(lambda name, _: load_project(name))
@@ -379,7 +442,8 @@ def typed_corpus() -> None:
             made.append(typed.rename(names[name]))
         return pl.concat(made, how="diagonal")
 
-    placed = [part.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(PLACE)) for part in rows.values()]
+    block = pl.lit(0, pl.Int32()).alias(BLOCK)
+    placed = [part.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(PLACE), block) for part in rows.values()]
     with spark.job() as (session, staged):
         frame = spark.staged(session, pl.concat(placed, how="diagonal").lazy(), staged / "landed.parquet")
         map_blocks(frame, together, columns).write.parquet(str(staged / "typed"))
