@@ -321,8 +321,8 @@ def lose_rows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SparkRows, "_type", losing)
 
 
-def validated(project: Project, settings: Settings, *, killed: bool = False) -> str:
-    """Give all deliveries a verdict; on Spark, each of 30 rows is cut into three blocks. Return the counts.
+def validated(project: Project, settings: Settings, *, killed: bool = False, large: int = 30) -> str:
+    """Give all deliveries a verdict; on Spark, each of `large` rows is cut into three blocks. Return the counts.
 
     With `killed`, a first run ends when the clean rows of the third delivery are written, and its quarantine is not.
     """
@@ -338,9 +338,10 @@ def validated(project: Project, settings: Settings, *, killed: bool = False) -> 
     with pytest.MonkeyPatch.context() as patch:
         if project.run_on:
             watch_spark(patch)
-            lose_rows(patch)
+            if not killed:
+                lose_rows(patch)
             patch.setattr(delivered, "BLOCK_VALUES", 1)
-            patch.setattr(delivered, "block_rows", lambda _, of: of["rows"] // (3 if of["rows"] >= 30 else 1) + 1)
+            patch.setattr(delivered, "block_rows", lambda _, of: of["rows"] // (3 if of["rows"] >= large else 1) + 1)
         if killed:
             with patch.context() as first, pytest.raises(Killed):
                 first.setattr(postgres.audit, "record_quality", killing)
@@ -472,7 +473,7 @@ def test_the_corpus_has_equal_verdicts_and_rows(load_changed: LoadChanged, setti
         moment = datetime.combine(day, time(8), UTC)
         about = delivery(name, day, name, available_from=moment, rows=raw.height, verdict="landed")
         enter(settings, project, about)
-    counts = validated(project.model_copy(update={"run_on": {"validate": "spark"}}), settings, killed=True)
+    counts = validated(project.model_copy(update={"run_on": {"validate": "spark"}}), settings, killed=True, large=20)
     written, found = versions(settings), given_verdicts(settings, project)
     assert validated(project, settings) == counts
     assert versions(settings) == written
