@@ -152,9 +152,8 @@ def lock_timeout(
         if holders
         else "No session holds one any more."
     )
-    return LockTimeoutError(
-        f"waited {waited_seconds or LOCK_TIMEOUT_SECONDS} s for a lock in the shared database. {advice} Then run the step again."
-    )
+    waited = f"waited {waited_seconds or LOCK_TIMEOUT_SECONDS} s for a lock in the shared database"
+    return LockTimeoutError(f"{waited}. {advice} Then run the step again.")
 
 
 def _name_the_migration(context: sa.engine.ExceptionContext) -> None:
