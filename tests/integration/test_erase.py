@@ -264,7 +264,7 @@ PLACES = [
 ]
 """Where an erasure is killed: between each two places, and within a table."""
 IN_CI = (1, 5, 7)
-"""Those of them that are not left to the drill: one in each of the places, and one before the end."""
+"""Those that are not left to the drill: in the database, within a table, and before the end."""
 
 
 @pytest.fixture
