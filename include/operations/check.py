@@ -21,10 +21,8 @@ from include.io import postgres
 from include.io.postgres.connection import engine
 from include.io.postgres.predictions import batch_digest
 from include.io.postgres.public_pages import read_newest, read_place
-from include.io.public_pages import PublicFolder
 from include.io.registry import Registry
 from include.io.tables import Tables
-from include.report.public_facts import ShownBatch
 from include.report.public_page import publications_of
 from include.steps.public_page import find_folder, models_shown
 from include.steps.publish import batch_id
@@ -185,12 +183,6 @@ def _page(project: Project, settings: Settings) -> Iterator[str]:
     shown = publications_of(page)
     with engine(settings).connect() as connection:
         newest_of = {model: read_newest(connection, model) for model in models_shown(project, project.shown_page)}
-    yield from _differences(project, folder, shown, newest_of)
-
-
-def _differences(
-    project: Project, folder: PublicFolder, shown: Mapping[str, int | None], newest_of: Mapping[str, ShownBatch | None]
-) -> Iterator[str]:
     for model, newest in newest_of.items():
         if newest is not None and shown.get(model) != newest.publication:
             yield (

@@ -119,7 +119,7 @@ def _name_the_holders(context: sa.engine.ExceptionContext) -> None:
         statement = context.statement or ""
         changes_rows = statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
         given = context.connection.get_execution_options() if context.connection is not None else {}
-        waited = given.get(WAITED, LOCK_TIMEOUT_SECONDS)
+        waited = given.get(WAITED)
         raise lock_timeout(
             context.engine, readers=not changes_rows, statement=statement, waited_seconds=waited
         ) from None
