@@ -858,6 +858,9 @@ def erase(
     remove_originals: Annotated[
         bool, typer.Option("--remove-originals", help="remove landed files with rows of the person from landing, too")
     ] = False,
+    move: Annotated[
+        bool, typer.Option("--move", help="the public page is from now on where NIGHTLY_PUBLIC_PAGES says")
+    ] = False,
 ) -> None:
     """Remove a person everywhere, and keep them out. The identifier is asked for: never type it in a command."""
     from include.operations import erase as erasing
@@ -867,7 +870,8 @@ def erase(
     if dry_run or check:
         found = erasing.look(config, settings, plain)
     else:
-        found = erasing.erase(config, settings, plain, by=by, why=why, remove_originals=remove_originals)
+        options: dict[str, Any] = {"remove_originals": remove_originals, "move": move}
+        found = erasing.erase(config, settings, plain, by=by, why=why, **options)
     for sentence in erasing.sentences(found, is_done=not (dry_run or check)):
         say(sentence)
     if check and not found.is_clean:

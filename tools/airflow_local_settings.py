@@ -6,8 +6,8 @@ When Airflow starts, it imports a module of this name from the `config` folder o
 it there. Nothing imported here may start a thread that it needs later, because threads do not survive a fork. (polars
 starts its pool, gRPC its threads and delta-rs its runtime at first use, which is in the task.)
 
-The product's own modules are imported here too, if its folder is the only bundle. A process whose parent imported
-another state of them than the folder has now imports them again, as it would without this module.
+The product's own modules are imported here too, if its folder is the only bundle. If its files are others by the time
+that a process is forked, that process imports them again (docs/decisions/0072-imports-before-the-fork.md).
 """
 # ruff: noqa: F401
 
@@ -15,23 +15,54 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 log = logging.getLogger(__name__)
 
+SERVICES = ("scheduler", "celery", "dag-processor")
+"""The services that fork: tasks, or processes that read a DAG file."""
 PARSED = ("include.config.loading", "include.operations.affected")
 """What every DAG file imports."""
+PACKAGES = {"include": "include", "nightly_pages": "plugins/nightly_pages"}
+"""The product's packages that these modules belong to, and their folders."""
+TRIAL_SECONDS = 120
+
+
+def preload(service: str) -> None:
+    """Import the product's modules that children of a service need, if its folder is the only bundle.
+
+    A child tries first: if an import fails there or starts a thread, or if anything else is unusual, tasks import them.
+    """
+    try:
+        bundle = only_bundle()
+        if bundle is None:
+            return
+        state = state_of(bundle)
+        sys.path.append(str(bundle))  # as Airflow does before it parses a file
+        names = needed(bundle, service)
+        if not can_import(names):
+            log.warning("the modules of %s are not imported before tasks need them: see the lines above", bundle)
+            return
+        for name in names:
+            importlib.import_module(name)
+        os.register_at_fork(after_in_child=lambda: forget_if_changed(bundle, state))
+    except Exception:  # Airflow starts without this
+        log.exception("the product's modules are not imported before tasks need them")
+        forget()
 
 
 def only_bundle() -> Path | None:
     """Return the folder of the bundle; None if it is no folder, or not the only one: others may have an `include`."""
-    bundles = json.loads(os.environ.get("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", "[]"))
+    bundles = json.loads(os.environ.get("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST") or "[]")
     if [each["classpath"] for each in bundles] != ["airflow.dag_processing.bundles.local.LocalDagBundle"]:
         return None
-    return Path(bundles[0]["kwargs"]["path"])
+    path = bundles[0].get("kwargs", {}).get("path")
+    return Path(path) if path else None
 
 
 def needed(bundle: Path, service: str) -> list[str]:
@@ -40,33 +71,28 @@ def needed(bundle: Path, service: str) -> list[str]:
     return [*PARSED] if service == "dag-processor" else [*PARSED, "include.runner.run", *steps]
 
 
-def preload(bundle: Path, names: Sequence[str]) -> None:
-    """Import modules of a bundle, unless a child shows that this fails or starts a thread: then tasks import them."""
-    state = state_of(bundle)
-    sys.path.append(str(bundle))  # as Airflow does before it parses a file
-    if not can_import(names):
-        log.warning("the modules of %s are not imported before tasks need them: see the lines above", bundle)
-        return
-    for name in names:
-        importlib.import_module(name)
-    os.register_at_fork(after_in_child=lambda: forget_if_changed(bundle, state))
-
-
 def can_import(names: Sequence[str]) -> bool:
     """Return whether a child can import modules without a new thread, those of libraries in C or Rust included."""
     if pid := os.fork():
-        return os.waitpid(pid, 0)[1] == 0
-    started = ["an import that failed"]
+        until = time.monotonic() + TRIAL_SECONDS
+        while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > until:
+                log.warning("the imports take longer than %d s", TRIAL_SECONDS)
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        return ended[1] == 0
+    is_sound = False
     try:
         before = threads()
         for name in names:
             importlib.import_module(name)
         started = sorted(threads() - before)
-        log.log(logging.WARNING if started else logging.DEBUG, "threads that imports started: %s", started)
+        is_sound = not started
+        log.log(logging.DEBUG if is_sound else logging.WARNING, "threads that imports started: %s", started)
     except Exception:
         log.exception("a module cannot be imported")
     finally:
-        os._exit(len(started))
+        os._exit(not is_sound)
 
 
 def threads() -> set[str]:
@@ -80,24 +106,32 @@ def forget_if_changed(bundle: Path, state: object) -> None:
 
     A process that runs a task keeps what it has, and so do its children.
     """
-    if "dags" not in sys.modules and state_of(bundle) != state:
+    if "dags" in sys.modules:
+        return
+    try:
+        is_same = state_of(bundle) == state
+    except Exception:  # Python would ignore it, and go on with what was imported
+        log.exception("the product is imported again")
+        is_same = False
+    if not is_same:
         forget()
 
 
 def forget() -> None:
     """Remove the product's modules."""
-    for name in [each for each in sys.modules if each.split(".")[0] == "include"]:
+    for name in [each for each in sys.modules if each.split(".")[0] in PACKAGES]:
         del sys.modules[name]
 
 
-def state_of(bundle: Path) -> dict[str, tuple[int, int]]:
-    """Return time and size of each file that the product's modules are or read; projects are not imported here."""
+def state_of(bundle: Path) -> dict[str, tuple[int, int, int]]:
+    """Return times and size of each file that the product's modules are or read; projects are not imported here."""
     found = {}
-    for folder, inside, files in os.walk(bundle / "include"):
-        inside[:] = [each for each in inside if each not in ("__pycache__", "projects")]
-        for path in [Path(folder, name) for name in files]:
-            status = path.stat()
-            found[str(path)] = (status.st_mtime_ns, status.st_size)
+    for package in PACKAGES.values():
+        for folder, inside, files in os.walk(bundle / package):
+            inside[:] = [each for each in inside if each not in ("__pycache__", "projects")]
+            for path in [Path(folder, name) for name in files]:
+                status = path.lstat()  # a copy can keep the time of a change, but not that of the file's own record
+                found[str(path)] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
     return found
 
 
@@ -133,8 +167,8 @@ if {"scheduler", "celery"} & set(sys.argv):
         import airflow.providers.amazon.aws.hooks.s3
         import s3fs
 
-if (services := {"scheduler", "celery", "dag-processor"} & set(sys.argv)) and (folder := only_bundle()):
-    preload(folder, needed(folder, *services))
+for service in [each for each in SERVICES if each in sys.argv][:1]:
+    preload(service)
 
 if {"scheduler", "triggerer"} & set(sys.argv) and "AIRFLOW__NIGHTLY__LOG_SERVER_HOST" in os.environ:
     import uvicorn

@@ -61,7 +61,14 @@ class AccessError(ActionRequiredError):
 
 
 class UnreachableError(ActionRequiredError):
-    """A database that a feed is extracted from does not answer. Another try may help, so `dags/` retries the step."""
+    """A database that a feed is extracted from, or the place of the public page, does not answer.
+
+    Another try may help, so `dags/` retries the step.
+    """
+
+
+class PageGoneError(ActionRequiredError):
+    """The place of the public page answers, and no page is there."""
 
 
 class LockTimeoutError(ActionRequiredError):

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from include.core.errors import ActionRequiredError
+from include.core.errors import PageGoneError, UnreachableError
 from include.core.settings import Settings
 from include.io import storage
 from include.io.landing import moved_into_place, write_whole
@@ -39,7 +39,8 @@ class PublicFolder:
         self._fs, root = storage.filesystem(settings, place)
         self.place = str(self._fs.unstrip_protocol(root.rstrip("/")))
         """The URI of the place, in one spelling."""
-        self._root = f"{root.rstrip('/')}/{project}"
+        self._above = root.rstrip("/")
+        self._root = f"{self._above}/{project}"
 
     @property
     def page(self) -> str:
@@ -50,16 +51,19 @@ class PublicFolder:
         """Refuse a folder that is empty or cannot be listed from here, such as one of another machine.
 
         Raises:
-            ActionRequiredError: says why.
+            UnreachableError: it cannot be listed; says why.
+            PageGoneError: nothing is in it.
         """
         try:
             is_empty = not self._fs.ls(self._root, detail=False)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if isinstance(self._fs, LocalFileSystem) and not self._fs.exists(self._above):
+                raise UnreachableError(f"{self._root} cannot be listed: there is no folder {self._above}") from error
             is_empty = True
         except Exception as error:  # each file system has its own
-            raise ActionRequiredError(f"{self._root} cannot be listed: {type(error).__name__}: {error}") from error
+            raise UnreachableError(f"{self._root} cannot be listed: {type(error).__name__}: {error}") from error
         if is_empty:
-            raise ActionRequiredError(f"nothing is in {self._root}")
+            raise PageGoneError(f"nothing is in {self._root}")
 
     def put_file(self, local: Path, name: str) -> None:
         """Add a file, whole or not at all. One of this name has the same content."""

@@ -11,7 +11,7 @@ from datetime import date, datetime
 import polars as pl
 
 from include.config.loading import model_names
-from include.core.errors import ActionRequiredError
+from include.core.errors import ActionRequiredError, PageGoneError
 from include.core.interval import BLOCK_DAYS, Interval
 from include.core.names import features_table
 from include.core.project import Project
@@ -20,11 +20,9 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.connection import engine
 from include.io.postgres.predictions import batch_digest
-from include.io.postgres.public_pages import read_newest
-from include.io.public_pages import PublicFolder
+from include.io.postgres.public_pages import read_newest, read_place
 from include.io.registry import Registry
 from include.io.tables import Tables
-from include.report.public_facts import ShownBatch
 from include.report.public_page import publications_of
 from include.steps.public_page import find_folder, models_shown
 from include.steps.publish import batch_id
@@ -166,24 +164,25 @@ def _versions(model: str, interval: Interval, settings: Settings) -> Iterator[st
 def _page(project: Project, settings: Settings) -> Iterator[str]:
     """Check that the page for everybody shows the newest publication of each model.
 
-    A page that cannot be looked at from here is said in the log and is no finding.
+    A page that cannot be looked at from here is said in the log and is no finding; one that is gone is a finding.
     """
     if project.shown_page is None:
         return
     try:
         folder = find_folder(settings, project)
-    except ActionRequiredError as error:
-        log.warning("The page for everybody was not checked. %s", error)
+    except PageGoneError as error:
+        yield " ".join(error.lines)
         return
-    shown = publications_of(folder.read_page())
+    except ActionRequiredError as error:
+        log.warning("The page for everybody was not checked. %s", " ".join(error.lines))
+        return
+    page = folder.read_page()
+    if not page and read_place(settings, project.name):
+        yield f"{folder.page} is not there. Type: python -m include.cli public_page --project {project.name}"
+        return
+    shown = publications_of(page)
     with engine(settings).connect() as connection:
         newest_of = {model: read_newest(connection, model) for model in models_shown(project, project.shown_page)}
-    yield from _differences(project, folder, shown, newest_of)
-
-
-def _differences(
-    project: Project, folder: PublicFolder, shown: Mapping[str, int | None], newest_of: Mapping[str, ShownBatch | None]
-) -> Iterator[str]:
     for model, newest in newest_of.items():
         if newest is not None and shown.get(model) != newest.publication:
             yield (

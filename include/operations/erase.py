@@ -52,7 +52,14 @@ def look(project: Project, settings: Settings, plain: Sequence[str]) -> Erasure:
 
 
 def erase(
-    project: Project, settings: Settings, plain: Sequence[str], *, by: str, why: str, remove_originals: bool = False
+    project: Project,
+    settings: Settings,
+    plain: Sequence[str],
+    *,
+    by: str,
+    why: str,
+    remove_originals: bool = False,
+    move: bool = False,
 ) -> Erasure:
     """Remove persons from every place that the product writes; keep the proof, and keep them out from now on.
 
@@ -65,6 +72,8 @@ def erase(
         by: who asked for it.
         why: the reason, such as a ticket.
         remove_originals: remove suppliers' files with rows of the persons from landing, if they are landed.
+        move: write the public page where the settings say, and from now on there: no step can move it before the
+            erasure is finished.
 
     Raises:
         ActionRequiredError: who or why is missing, the login may not remove predictions, the public page cannot be
@@ -77,7 +86,7 @@ def erase(
     owner, done = settings.as_owner(), Erasure()
     postgres.erasures.require_owner(owner)
     require_exported(settings, project.name)
-    require_public_page(settings, project)
+    require_public_page(settings, project, move=move, erasing=True)
     with postgres.running.without_rotation(settings), postgres.erasures.alone(settings, project.name):
         job = ErasureJob.of(project, settings, plain)
         done.sequences = job.enter(by=by, why=why)
@@ -86,7 +95,7 @@ def erase(
         job.remove(done, owner)
         export_erased(settings, project)
         if project.shown_page:
-            public_page(project, Interval.of(project.first_day), settings)
+            public_page(project, Interval.of(project.first_day), settings, move=move)
         job.look_at_originals(done, remove=remove_originals)
         left = Erasure()
         job.look(left)

@@ -128,11 +128,12 @@ def rollback(
 
     Raises:
         ActionRequiredError: see `plan_rollback`; or a day was published since, which `scored` does not have; or the
-            public page cannot be found, and nothing was changed.
+            place of the public page is not known or another one, and nothing was changed; or the page could not be
+            written after the change.
     """
     by, why = by.strip(), why.strip()
     require_exported(settings, model.project)
-    require_public_page(settings, load_project(model.project))
+    require_public_page(settings, load_project(model.project), unreachable_too=False)
     fresh: set[date] = set()
     for _ in range(MAX_TRIES):
         plan = plan_rollback(model, settings, to=to, by=by, why=why, from_day=interval.start, force=force)

@@ -24,11 +24,11 @@ def unpublish(model: Model, interval: Interval, settings: Settings, *, since: da
     deleted. The record's `rows` counts the changed days.
 
     Raises:
-        ActionRequiredError: the public page cannot be found, so nothing was changed; or it could not be written after
-            the change.
+        ActionRequiredError: the place of the public page is not known or another one, so nothing was changed; or the
+            page could not be written after the change.
     """
     project = load_project(model.project)
-    require_public_page(settings, project)
+    require_public_page(settings, project, unreachable_too=False)
     days = postgres.predictions.unpublish(settings, model, interval, since)
     export_published(settings, project, model, interval.days)
     for day in days:

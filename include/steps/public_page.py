@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from include.config.loading import load_model, model_names
 from include.config.model import Model
-from include.core.errors import ActionRequiredError, ConfigError, nearest
+from include.core.errors import ActionRequiredError, ConfigError, PageGoneError, UnreachableError, nearest
 from include.core.exports import exported_columns
 from include.core.interval import Interval
 from include.core.project import Project
@@ -25,6 +25,7 @@ from include.core.settings import Settings
 from include.io import postgres
 from include.io.postgres.migrations.model_views import columns_of
 from include.io.postgres.public_pages import (
+    finish_move,
     read_all,
     read_highest,
     read_newest,
@@ -73,18 +74,20 @@ def public_page(project: Project, interval: Interval, settings: Settings, *, mov
     folder = find_folder(settings, project, move=move)
     limit = max(1, declared.rows // max(1, len(models)))
     with reading_alone(settings, project.name) as reading, tempfile.TemporaryDirectory() as temporary:
-        # Before the page: a command in a shell then finds nothing there and refuses, if this is killed in between.
-        if before := record_place(settings, project.name, folder.place):
-            log.warning(
-                "%s: the public page was in %s before, and is in %s from now on. What is in the old place stays as it "
-                "is: remove it",
-                *(project.name, before, folder.place),
-            )
+        # Before the page: a command in a shell then finds nothing there and says so, if this is killed in between.
+        before = record_place(settings, project.name, folder.place)
         making = _Making(project, settings, reading, folder, Path(temporary))
         shown = [making.model(model, limit) for model in models]
         content = make_public_page(PublicFacts(project.name, project.title, project.timezone, shown)).encode()
         is_changed = folder.put_page(content)
         folder.remove_others(files_named(shown))
+        if before:
+            finish_move(settings, project.name)
+            log.warning(
+                "%s: the public page was in %s before, and is in %s from now on. What is in the old place stays as it "
+                "is: remove it",
+                *(project.name, before, folder.place),
+            )
     log.info("%s: %s %s", project.name, folder.page, "is written" if is_changed else "is as it was")
     return PublicPageMade(
         interval=interval,
@@ -96,7 +99,7 @@ def public_page(project: Project, interval: Interval, settings: Settings, *, mov
     )
 
 
-def find_folder(settings: Settings, project: Project, *, move: bool = False) -> PublicFolder:
+def find_folder(settings: Settings, project: Project, *, move: bool = False, erasing: bool = False) -> PublicFolder:
     """Return the folder of the page that people read, also in a shell that does not have the places of tasks.
 
     Tasks write where their settings say, and the database records it. A person's command uses the recorded place.
@@ -105,52 +108,77 @@ def find_folder(settings: Settings, project: Project, *, move: bool = False) -> 
         settings: places and connections.
         project: the project.
         move: take the place of the settings, whatever is recorded.
+        erasing: `erase` asks. No step runs before an erasure is finished, so it has to be told `--move` itself.
 
     Raises:
-        ActionRequiredError: the place is not known, not the one of the settings, or has no page as seen from here.
+        UnreachableError: the place is known and cannot be listed from here. The lines say what, and what to type.
+        PageGoneError: the place is known and has no page; the lines are as above.
+        ActionRequiredError: the place is not known, or not the one of the settings.
     """
-    name, declared, beside = project.name, settings.public_pages, settings.pages_beside_tables
-    given = PublicFolder(settings, name, declared or beside)
+    name, declared = project.name, settings.public_pages
+    given = PublicFolder(settings, name, declared or settings.pages_beside_tables)
     if move or (declared and not settings.is_by_hand):
         return given
-    again = f"python -m include.cli public_page --project {name} --move"
+    again = f"python -m include.cli public_page --project {name}"
+    moving = "the same with --move" if erasing else f"{again} --move"
     known = read_place(settings, name)
     if known is None:
         if declared is None and was_written(settings, name):
             raise ActionRequiredError(
                 f"{name}: tasks wrote the public page before the database recorded where, and NIGHTLY_PUBLIC_PAGES is "
                 "not set. Set it to `public_pages` of the connection nightly_tables. If the connection does not have "
-                f"it, type: {again}"
+                f"it, type: {moving}"
             )
         return given
-    recorded, tables = known
-    if declared is None and tables.rstrip("/") != settings.tables.rstrip("/"):
-        raise ActionRequiredError(
-            f"{name}: the public page was last written to {recorded}, when tables were in {tables}, and they are in "
-            f"{settings.tables} here. If the page is still there, type the same with NIGHTLY_PUBLIC_PAGES={recorded}. "
-            f"If this is a copy of an installation, with a page of its own, type: {again}"
+    unfinished, move_back = "", ""
+    if known.before:
+        unfinished = f". Before, it was in {known.before}, and it was not written to the new place yet"
+        move_back = (
+            ". If it is to stay where it was before, correct `public_pages` of the connection nightly_tables, and type "
+            f"{'the same with ' if erasing else ''}NIGHTLY_PUBLIC_PAGES={known.before}{'' if erasing else f' {again}'}"
         )
-    if declared and given.place != recorded:
+    if declared is None and known.tables.rstrip("/") != settings.tables.rstrip("/"):
         raise ActionRequiredError(
-            f"{name}: the public page is in {recorded}, but NIGHTLY_PUBLIC_PAGES is {declared}. Unset it. If the page "
-            f"is to move to {declared}, type: {again}"
+            f"{name}: the public page was last written to {known.place}, when tables were in {known.tables}, and they "
+            f"are in {settings.tables} here. If the page is still there, type the same with "
+            f"NIGHTLY_PUBLIC_PAGES={known.place}. If this is a copy of an installation, with a page of its own, type: "
+            f"{moving}{unfinished}"
         )
-    if recorded == PublicFolder(settings, name, beside).place:
-        return given
-    found = PublicFolder(settings, name, recorded)
+    if declared and given.place not in (known.place, known.before):
+        raise ActionRequiredError(
+            f"{name}: the public page is in {known.place}, but NIGHTLY_PUBLIC_PAGES is {declared}. Type the same with "
+            f"NIGHTLY_PUBLIC_PAGES={known.place}. If the page is to move to {declared}, type: {moving}{unfinished}"
+        )
+    found = given if declared else PublicFolder(settings, name, known.place)
     try:
         found.require_there()
-    except ActionRequiredError as error:
-        raise ActionRequiredError(
-            f"{name}: the public page was last written to {recorded}, and it is not there as seen from here: {error}. "
-            "Type the command where tasks run, with what they need to reach that place. If somebody removed the page, "
-            f"type: NIGHTLY_PUBLIC_PAGES={recorded} {again}"
-        ) from error
+    except (UnreachableError, PageGoneError) as error:
+        here = f"NIGHTLY_PUBLIC_PAGES={found.place}"
+        what = (
+            f"{name}: the public page was last written to {found.place}, and it is not there as seen from here: "
+            f"{error}{unfinished}"
+        )
+        todo = (
+            f"Where tasks run, with what they need to reach that place, type: {'the same' if erasing else again}. If "
+            f"somebody removed the page, type: {f'{moving} and {here}' if erasing else f'{here} {moving}'}. If that "
+            f"place is gone for good, give another one instead{move_back}"
+        )
+        raise type(error)([what, todo]) from error
     return found
 
 
-def require_public_page(settings: Settings, project: Project) -> None:
+def require_public_page(
+    settings: Settings, project: Project, *, move: bool = False, erasing: bool = False, unreachable_too: bool = True
+) -> None:
     """Refuse an operation that takes back what the page shows, if the page cannot be found. Nothing is written.
+
+    Args:
+        settings: places and connections.
+        project: the project.
+        move: see `find_folder`.
+        erasing: see `find_folder`.
+        unreachable_too: refuse also if the place is known but cannot be reached, or has no page. Otherwise it is said
+            in the log: readers of the database must not keep bad scores because of a page.
 
     Raises:
         ActionRequiredError: see `find_folder`.
@@ -158,8 +186,11 @@ def require_public_page(settings: Settings, project: Project) -> None:
     if project.shown_page is None:
         return
     try:
-        find_folder(settings, project)
+        find_folder(settings, project, move=move, erasing=erasing)
     except ActionRequiredError as error:
+        if isinstance(error, UnreachableError | PageGoneError) and not unreachable_too:
+            log.warning("%s. The change is made all the same; then the command fails.", error.lines[0])
+            return
         raise ActionRequiredError(["Nothing was changed.", *error.lines]) from error
 
 
@@ -175,11 +206,15 @@ def refresh_public_page(settings: Settings, project: Project) -> None:
     try:
         public_page(project, Interval.of(project.first_day), settings)  # no run date asks for it
     except Exception as error:
-        raise ActionRequiredError(
-            f"{project.name}: readers of the database see the change, but the public page is as it was: {error}. Do "
-            "not repeat the command. Fix the cause, then run: "
-            f"python -m include.cli public_page --project {project.name}"
-        ) from error
+        todo = [f"Fix the cause, then run: python -m include.cli public_page --project {project.name}"]
+        cause: object = error
+        if isinstance(error, UnreachableError | PageGoneError):
+            cause, *todo = error.lines
+        raise ActionRequiredError([
+            f"{project.name}: readers of the database see the change, but the public page is as it was: {cause}",
+            "Do not repeat the command.",
+            *todo,
+        ]) from error
 
 
 def models_shown(project: Project, declared: PublicPage) -> list[str]:

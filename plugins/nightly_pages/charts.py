@@ -7,6 +7,7 @@ for readers who do not see colours. Texts are escaped here.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from textwrap import wrap
 
@@ -363,12 +364,12 @@ class _Plot:
     x: Axis
     y: Axis
 
-    @property
+    @cached_property
     def upright(self) -> list[str]:
         """The lines of the upright label; of a text that is longer than they are, the last ends with an ellipsis."""
         return wrap(_clean(self.y.label), UPRIGHT_LETTERS, max_lines=UPRIGHT_LINES, placeholder="…") or [""]
 
-    @property
+    @cached_property  # each point asks for it
     def left(self) -> int:
         """Where the plot begins: the numbers of its axis have room beside the label, also where texts are large."""
         longest = max(sum(MARK if c in ".,-" else DIGIT for c in number(tick)) for tick in self.up.ticks)

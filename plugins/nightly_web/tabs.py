@@ -197,9 +197,7 @@ def of_run(views: Views, access: Access, link: Links, dag_id: str, run_id: str, 
 
 
 def _steps_of(dag_id: str) -> set[str]:
-    if dag_id == MAINTENANCE:
-        return STEPS_OF[MAINTENANCE]
-    return next((steps for kind, steps in STEPS_OF.items() if dag_id.endswith(f"_{kind}")), set())
+    return next((steps for kind, steps in STEPS_OF.items() if f"_{dag_id}".endswith(f"_{kind}")), set())
 
 
 def _is_of(row: Row, model: str | None, group: str) -> bool:

@@ -16,7 +16,9 @@ import sqlalchemy as sa
 import yaml
 from deltalake import DeltaTable
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
+from include import cli
 from include.core.actions import TopK
 from include.core.errors import ActionRequiredError, LockTimeoutError
 from include.core.interval import Interval
@@ -261,6 +263,8 @@ PLACES = [
     ("include.io.postgres.erasures:finish", "before", 1),
 ]
 """Where an erasure is killed: between each two places, and within a table."""
+IN_CI = (1, 5, 7)
+"""Those that are not left to the drill: in the database, within a table, and before the end."""
 
 
 @pytest.fixture
@@ -413,6 +417,33 @@ def test_the_public_page_is_erased_where_tasks_write_it_or_nothing_is(landed: tu
     assert not Path(f"{settings.tables}/_public").exists()
 
 
+def test_an_unfinished_erasure_and_a_page_that_is_gone_do_not_block_each_other(
+    landed: tuple[Project, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, settings = landed
+    project = project.model_copy(update={"public_page": PublicPage(models=("late_ferry",))})
+    publish_labels(project, settings)
+    place, shell = Path(f"{settings.tables}-pages"), settings.model_copy(update={"run_id": BY_HAND})
+    public_page(project, FEW, settings.model_copy(update={"public_pages": str(place), "run_id": "scheduled__1"}))
+    before = public_rows(settings, place)
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing, "public_page", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            erasing.erase(project, shell, [PERSON], by="ana", why="ticket")
+    place.rename(f"{place}-away")
+    with pytest.raises(ActionRequiredError, match=r"not finished.*erase --project ferries --again"):
+        run("public_page", project, FEW, shell, move=True)
+    with pytest.raises(ActionRequiredError, match=rf"type: the same with --move and NIGHTLY_PUBLIC_PAGES=\S+{place}\."):
+        erasing.erase(project, shell, [], by="", why="")
+    monkeypatch.setattr(cli, "load_project", lambda _: project)
+    again = ["erase", "--project", "ferries", "--again", "--move"]
+    variables = shell.model_copy(update={"public_pages": str(place)}).variables()
+    done = CliRunner().invoke(cli.app, again, env=variables)
+    assert done.exit_code == 0, done.output
+    assert len(public_rows(settings, place)) == len(before) - 1
+    run("public_page", project, FEW, shell)
+
+
 def public_rows(settings: Settings, place: Path | None = None) -> list[str]:
     """Return the rows of the one file with predictions beside the page for everybody."""
     [file] = ((place or Path(f"{settings.tables}/_public")) / "ferries").glob("late_ferry-20*.csv")
@@ -420,7 +451,13 @@ def public_rows(settings: Settings, place: Path | None = None) -> list[str]:
     return file.read_text().splitlines()
 
 
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0].rpartition('.')[2]} {place[1]} {place[2]}")
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(place, marks=() if number in IN_CI else pytest.mark.drill, id=" ".join(map(str, place)))
+        for number, place in enumerate(PLACES)
+    ],
+)
 def test_killed_anywhere_it_is_completed_by_the_next_run(
     landed: tuple[Project, Settings], place: tuple[str, str, int]
 ) -> None:

@@ -79,6 +79,7 @@ def test_from_a_database_to_prepared_days(settings: Settings, tmp_path: Path, ty
     assert [tuple(row) for row in prepared] == [(FIRST + timedelta(days=n), 60) for n in (8, 9)]
 
 
+@pytest.mark.drill
 def test_from_example_files_to_published_predictions(settings: Settings, tmp_path: Path, typed: Typed) -> None:
     """Nothing is edited, so this shows that the guesses fit together. The last example day is predicted."""
     write_examples(tmp_path / "examples", DAYS)

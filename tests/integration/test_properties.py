@@ -41,7 +41,7 @@ def checked(examples: int) -> hypothesis_settings:
     )
 
 
-FEW, MANY = checked(5), checked(60)
+FEW, MANY = checked(3), checked(60)
 """Examples in CI, where each takes seconds, and in a drill."""
 
 

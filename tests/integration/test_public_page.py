@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from include import cli
 from include.config.loading import load_model, load_project
-from include.core.errors import ActionRequiredError, ConfigError
+from include.core.errors import ActionRequiredError, ConfigError, PageGoneError, UnreachableError
 from include.core.interval import Interval
 from include.core.project import Project
 from include.core.public_page import PublicPage
@@ -32,7 +32,7 @@ from include.operations.rollback import rollback
 from include.operations.unpublish import unpublish
 from include.runner.run import run
 from include.steps import public_page as step
-from include.steps.public_page import public_page
+from include.steps.public_page import find_folder, public_page
 from include.steps.publish import publish_scores
 from tests.integration import small
 from tests.integration.test_publish import AS_OF, DAY, asked, entities_of, frame
@@ -191,8 +191,6 @@ def test_nothing_is_taken_back_if_the_page_that_shows_it_cannot_be_found(
     monkeypatch.setattr(checking, "model_names", lambda _: [])  # this is about the page only
     put(DAY)
     make(elsewhere(own))
-    filesystem, root = storage.filesystem(own, str(elsewhere(own).public_pages))
-    before = page_of_tasks(own)
 
     def refused(shell: Settings, why: str) -> None:
         with pytest.raises(ActionRequiredError, match=rf"(?s)Nothing was changed\..*{why}"):
@@ -202,18 +200,95 @@ def test_nothing_is_taken_back_if_the_page_that_shows_it_cannot_be_found(
         caplog.clear()
         assert [*checking._page(SHOWN, shell)] == []
         assert "The page for everybody was not checked." in caplog.text
+        with pytest.raises(ActionRequiredError, match=rf"{why}"):
+            make(shell)
         assert len(small.select(own, "SELECT FROM published")) == 1
 
     other = in_shell(own, public_pages=own.tables.replace("tables", "other"))
-    refused(other, r"is in s3://.*/pages, but NIGHTLY_PUBLIC_PAGES is s3://.*/other\..*--move")
+    refused(other, r"in s3://.*/pages, but NIGHTLY_PUBLIC_PAGES is .*/other\. Type the same with .*/pages\. .*--move")
     refused(in_shell(own, tables=f"{own.tables}-2"), r"when tables were in .*NIGHTLY_PUBLIC_PAGES=s3://.*/pages\.")
-    with pytest.raises(ActionRequiredError, match=r"(?s)Nothing was changed\..*cannot be listed: .*--move"):
-        unpublish(LATE, Interval.of(DAY), in_shell(own, storage_options=NOBODY_ANSWERS))
-    filesystem.rm(f"{root}/ferries", recursive=True)
-    refused(in_shell(own), r"not there as seen from here: nothing is in .*/pages/ferries\. .*--move")
 
-    assert make(in_shell(own, public_pages=elsewhere(own).public_pages), move=True).changed
-    assert page_of_tasks(own) == before
+
+@pytest.mark.parametrize("place", ["pages", "tables/_public"])
+def test_readers_do_not_wait_for_a_page_that_is_gone_or_whose_store_is_down(
+    put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    for module in (unpublishing, rolling_back):
+        monkeypatch.setattr(module, "load_project", lambda _: SHOWN)
+    monkeypatch.setattr(checking, "model_names", lambda _: [])  # this is about the page only
+    put(DAY)
+    put(NEXT)
+    recorded = own.tables.replace("tables", place)
+    make(own.model_copy(update={"public_pages": recorded, "run_id": "scheduled__1"}))
+    todo = r"Do not repeat the command\.\nWhere tasks run, .*public_page --project ferries\. .*--move"
+
+    def down(_: PublicFolder) -> None:
+        raise UnreachableError("the place cannot be listed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PublicFolder, "require_there", down)
+        with pytest.raises(ActionRequiredError, match=rf"readers of the database see.*cannot be listed\n{todo}"):
+            unpublish(LATE, Interval.of(NEXT), in_shell(own))
+        assert "The change is made all the same" in caplog.text
+        assert small.select(own, "SELECT day FROM published") == [{"day": DAY}]
+        assert [*checking._page(SHOWN, in_shell(own))] == []
+        assert "The page for everybody was not checked." in caplog.text
+        with pytest.raises(ActionRequiredError, match="has no champion yet"):  # the page does not hinder it
+            rollback(LATE, Interval.of(DAY), in_shell(own), to="previous", by="ana", why="it is wrong")
+
+    filesystem, root = storage.filesystem(own, recorded)
+    filesystem.rm(f"{root}/ferries/index.html")
+    [finding] = checking._page(SHOWN, in_shell(own))
+    assert re.search(r"/ferries/index\.html is not there\. Type: .*public_page --project ferries", finding)
+    filesystem.rm(f"{root}/ferries", recursive=True)
+    [finding] = checking._page(SHOWN, in_shell(own))
+    assert re.search(r"nothing is in .*/ferries .*--move", finding)
+    with pytest.raises(ActionRequiredError, match=rf"nothing is in .*/ferries\n{todo}"):
+        unpublish(LATE, Interval.of(DAY), in_shell(own))
+    assert small.select(own, "SELECT day FROM published") == []
+    assert make(in_shell(own, public_pages=recorded), move=True).changed
+    assert [*checking._page(SHOWN, in_shell(own))] == []
+
+
+def test_a_store_that_does_not_answer_is_known_and_not_reached(put: Any, own: Settings) -> None:
+    put(DAY)
+    make(elsewhere(own))
+    with pytest.raises(UnreachableError, match=r"(?s)cannot be listed: .*--move"):
+        find_folder(in_shell(own, storage_options=NOBODY_ANSWERS), SHOWN)
+
+
+def test_a_wrong_place_of_a_connection_does_not_lose_the_page(
+    put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(DAY)
+    make(elsewhere(own))
+    real, wrong = str(elsewhere(own).public_pages), own.tables.replace("tables", "wrong")
+
+    def refused(*_: object) -> None:
+        raise PermissionError("AccessDenied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PublicFolder, "put_file", refused)
+        for place in (wrong, f"{wrong}-too", wrong):
+            with pytest.raises(PermissionError):
+                make(elsewhere(own).model_copy(update={"public_pages": place}))
+    assert places(own) == (wrong, real)
+    said = rf"it was in {real}, and it was not written to the new place .*type NIGHTLY_PUBLIC_PAGES={real} python -m"
+    with pytest.raises(PageGoneError, match=rf"(?s)nothing is in .*/wrong/ferries\. Before, {said}"):
+        make(in_shell(own))
+    put(NEXT)
+    assert make(in_shell(own, public_pages=real)).changed, "as the message says"
+    assert places(own) == (real, None)
+    assert "Run date 2013-03-02" in Structure(page_of_tasks(own)).text
+
+    make(elsewhere(own).model_copy(update={"public_pages": f"{wrong}-too"}))
+    assert places(own) == (f"{wrong}-too", None), "it was written there"
+
+
+def places(own: Settings) -> tuple[str, str | None]:
+    """Return the place of the page in the database, and the one before."""
+    [row] = small.select(own, "SELECT place, place_before FROM public_pages")
+    return row["place"], row["place_before"]
 
 
 def test_a_place_that_was_never_recorded_is_asked_for(put: Any, own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +355,7 @@ def test_the_page_follows_readers_back_and_says_when_there_is_nothing(
     put(DAY)
     make(own)
     monkeypatch.setattr(step, "make_public_page", lambda _: 1 / 0)
-    with pytest.raises(ActionRequiredError, match=r"readers of the database see the change.*public_page --project"):
+    with pytest.raises(ActionRequiredError, match=r"(?s)readers of the database see the change.*public_page --p"):
         unpublish(LATE, Interval.of(DAY), own)
     with postgres.connection.engine(own).connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM published").scalar() == 0

@@ -15,11 +15,11 @@ from tools.stack import ROOT
 FORKED = """
 import os, sys
 from pathlib import Path
-from airflow_local_settings import preload
-bundle = Path(sys.argv[1])
-preload(bundle, ["include.answers"])
-sys.path.remove(str(bundle))
-exec(sys.argv[2])
+import airflow_local_settings as settings
+bundle = settings.only_bundle()
+settings.needed = lambda *_: ["include.answers"]
+settings.preload("scheduler")
+exec(sys.argv[1])
 if pid := os.fork():
     raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 print("preloaded" if "include.answers" in sys.modules else "not there")
@@ -29,9 +29,15 @@ print(include.answers.ANSWER)
 """
 
 
-def run_python(command: list[str], folder: Path) -> str:
-    """Run Python outside the checkout, as Airflow does; return what it prints."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tools")}
+LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
+
+
+def run_python(program: str, bundle: Path, folder: Path, *arguments: str) -> str:
+    """Run Python outside the checkout with one bundle, as Airflow does; return what it prints."""
+    bundles = [{"name": "b", "classpath": LOCAL, "kwargs": {"path": str(bundle)}}]
+    setting = {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tools")} | setting
+    command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
@@ -44,10 +50,19 @@ def ask(tmp_path: Path) -> Callable[..., str]:
     (folder / "page.css").write_text("body {}", encoding="utf-8")
 
     def run(change: str = "") -> str:
-        command = [sys.executable, "-c", FORKED, str(folder.parent), change]
-        return run_python(command, tmp_path)
+        return run_python(FORKED, folder.parent, tmp_path, change)
 
     return run
+
+
+SAME_TIME = """
+path = bundle / "include/answers.py"
+old = path.stat()
+path.write_text("ANSWER = 2\\n")
+os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+for each in bundle.rglob("*.pyc"):
+    each.unlink()  # it would be used for a file of the same size and time
+"""
 
 
 def test_a_forked_process_has_the_modules_already(ask: Callable[..., str]) -> None:
@@ -57,10 +72,14 @@ def test_a_forked_process_has_the_modules_already(ask: Callable[..., str]) -> No
 @pytest.mark.parametrize(
     ("change", "answer"),
     [
-        ("(bundle / 'include/answers.py').write_text('ANSWER = 23')", 23),
+        ("(bundle / 'include/answers.py').write_text('ANSWER = 2345')", 2345),
         ("(bundle / 'include/page.css').write_text('body { margin: 0 }')", 1),
         ("(bundle / 'include/another.py').touch()", 1),
         ("(bundle / 'include/page.css').unlink()", 1),
+        ("(bundle / 'plugins/nightly_pages').mkdir(parents=True); (bundle / 'plugins/nightly_pages/a.py').touch()", 1),
+        (SAME_TIME, 2),
+        ("(bundle / 'include/.#answers.py').symlink_to('nobody@here')", 1),
+        ("settings.state_of = None", 1),
     ],
 )
 def test_a_process_that_is_forked_after_a_change_imports_again(
@@ -75,7 +94,7 @@ def test_what_belongs_to_projects_is_not_looked_at(ask: Callable[..., str]) -> N
 
 
 def test_children_of_a_task_keep_what_it_imported(ask: Callable[..., str]) -> None:
-    change = "sys.modules['dags'] = sys; (bundle / 'include/answers.py').write_text('ANSWER = 23')"
+    change = "sys.modules['dags'] = sys; (bundle / 'include/answers.py').write_text('ANSWER = 2345')"
     assert ask(change) == "preloaded\n1\n"
 
 
@@ -95,7 +114,15 @@ def test_code_that_fails_or_starts_a_thread_is_left_to_the_tasks(
     assert said in capfd.readouterr().err
 
 
-LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
+def test_a_file_that_leads_nowhere_does_not_keep_airflow_from_starting(ask: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "bundle" / "include" / ".#answers.py").symlink_to("nobody@here")
+    assert ask() == "preloaded\n1\n"
+
+
+@pytest.mark.parametrize("setting", ["", "no JSON", f'[{{"name": "b", "classpath": "{LOCAL}"}}]'])
+def test_airflow_starts_whatever_its_bundles_are(setting: str, ask: Callable[..., str]) -> None:
+    code = f"os.environ['AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST'] = {setting!r}; settings.preload('scheduler')"
+    assert ask(code).endswith("\n1\n")
 
 
 @pytest.mark.parametrize(
@@ -119,19 +146,24 @@ IN_THE_SCHEDULER = """
 import functools, gc, importlib, json, sys
 from pathlib import Path
 import deltalake, pandas, polars, sklearn.linear_model  # as the scheduler does; a fork may lose OpenBLAS's threads
-from airflow_local_settings import needed, threads
-before = threads()
-sys.path.append(sys.argv[1])
-for name in needed(Path(sys.argv[1]), "scheduler"):
+from airflow_local_settings import PACKAGES, needed, only_bundle, threads
+bundle, before, modules = only_bundle(), threads(), set(sys.modules)
+sys.path.append(str(bundle))
+for name in needed(bundle, "scheduler"):
     importlib.import_module(name)
 assert "include.steps.score" in sys.modules
 found = [each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper)]
 kept = [f"{each.__module__}.{each.__name__}" for each in found
         if str(each.__module__).startswith("include.") and each.cache_info().currsize]
-print(json.dumps({"kept": kept, "threads": sorted(threads() - before)}))
+files = {name: getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - modules}
+ours = {name: Path(file) for name, file in files.items() if file and Path(file).is_relative_to(bundle)
+        and not Path(file).is_relative_to(sys.prefix)}
+unknown = [name for name, file in ours.items()
+           if not file.is_relative_to(bundle / PACKAGES.get(name.split(".")[0], "nowhere"))]
+print(json.dumps({"kept": kept, "threads": sorted(threads() - before), "unknown": unknown}))
 """
 
 
-def test_the_scheduler_keeps_no_configuration_and_starts_no_thread(tmp_path: Path) -> None:
-    said = run_python([sys.executable, "-c", IN_THE_SCHEDULER, str(ROOT)], tmp_path)
-    assert json.loads(said.splitlines()[-1]) == {"kept": [], "threads": []}
+def test_the_scheduler_keeps_no_configuration_starts_no_thread_and_compares_all_it_imported(tmp_path: Path) -> None:
+    said = run_python(IN_THE_SCHEDULER, ROOT, tmp_path)
+    assert json.loads(said.splitlines()[-1]) == {"kept": [], "threads": [], "unknown": []}

@@ -119,7 +119,7 @@ def _name_the_holders(context: sa.engine.ExceptionContext) -> None:
         statement = context.statement or ""
         changes_rows = statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE"))
         given = context.connection.get_execution_options() if context.connection is not None else {}
-        waited = given.get(WAITED, LOCK_TIMEOUT_SECONDS)
+        waited = given.get(WAITED)
         raise lock_timeout(
             context.engine, readers=not changes_rows, statement=statement, waited_seconds=waited
         ) from None
@@ -152,9 +152,8 @@ def lock_timeout(
         if holders
         else "No session holds one any more."
     )
-    return LockTimeoutError(
-        f"waited {waited_seconds or LOCK_TIMEOUT_SECONDS} s for a lock in the shared database. {advice} Then run the step again."
-    )
+    waited = f"waited {waited_seconds or LOCK_TIMEOUT_SECONDS} s for a lock in the shared database"
+    return LockTimeoutError(f"{waited}. {advice} Then run the step again.")
 
 
 def _name_the_migration(context: sa.engine.ExceptionContext) -> None:

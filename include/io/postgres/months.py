@@ -33,7 +33,6 @@ ORDER BY month, relation
 NOT_ANALYZED = """
 SELECT p.relname FROM pg_class p
 WHERE p.relnamespace = current_schema()::regnamespace AND p.relkind = 'p' AND p.relname IN ('predictions', :entities)
-    AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = p.oid)
     AND coalesce(pg_stat_get_last_analyze_time(p.oid), '-infinity') < clock_timestamp() - interval '1 day'
 ORDER BY p.relname
 """

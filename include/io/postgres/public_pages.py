@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -19,6 +19,20 @@ from include.report.public_facts import ShownBatch
 
 BLOCK_ROWS = 5_000
 """Rows that are held at once while they are written to a file."""
+
+
+class PagePlace(NamedTuple):
+    """Where the public page is.
+
+    Attributes:
+        place: URI of the folder of all pages.
+        before: the place before, while the page was not yet written to the new one; None otherwise.
+        tables: where the tables were then.
+    """
+
+    place: str
+    before: str | None
+    tables: str
 
 
 @contextmanager
@@ -50,12 +64,13 @@ def read_newest(connection: sa.Connection, model: str) -> ShownBatch | None:
     return None if row is None else ShownBatch(*row)
 
 
-def read_place(settings: Settings, project: str) -> tuple[str, str] | None:
-    """Return the URI of the folder that the page was last written to, and where the tables were; None if unknown."""
+def read_place(settings: Settings, project: str) -> PagePlace | None:
+    """Return where the page was last written to; None if that is not known."""
     p = public_pages.c
+    statement = sa.select(p.place, p.place_before, p.tables).where(p.project == project)
     with engine(settings).connect() as connection:
-        row = connection.execute(sa.select(p.place, p.tables).where(p.project == project)).one_or_none()
-    return None if row is None else (row.place, row.tables)
+        row = connection.execute(statement).one_or_none()
+    return None if row is None else PagePlace(*row)
 
 
 def was_written(settings: Settings, project: str) -> bool:
@@ -67,15 +82,20 @@ def was_written(settings: Settings, project: str) -> bool:
 
 
 def record_place(settings: Settings, project: str, place: str) -> str | None:
-    """Record where the page is from now on, in a transaction of its own; return the place before, if it was another.
+    """Record where the page is to be written, in a transaction of its own; return the other place that may have one.
 
+    The place before stays recorded until `finish_move`, also if the new one is wrong and nothing can be written there.
     What is recorded already is not written again.
     """
-    known = read_place(settings, project)
-    if known == (place, settings.tables):
-        return None
+    known, other, before = read_place(settings, project), None, None
+    if known is not None:
+        other = known.before if known.place == place else known.place
+        before = known.before or other
+        if (known.place, known.tables) == (place, settings.tables):
+            return other
     row = {
         "place": place,
+        "place_before": None if before == place else before,
         "tables": settings.tables,
         "run_id": settings.run_id,
         "recorded_at": sa.func.clock_timestamp(),
@@ -83,7 +103,13 @@ def record_place(settings: Settings, project: str, place: str) -> str | None:
     adding = postgresql.insert(public_pages).values(project=project, **row)
     with engine(settings).begin() as connection:
         connection.execute(adding.on_conflict_do_update(index_elements=["project"], set_=row))
-    return known[0] if known and known[0] != place else None
+    return other
+
+
+def finish_move(settings: Settings, project: str) -> None:
+    """Forget the place before: the page was written to the new one."""
+    with engine(settings).begin() as connection:
+        connection.execute(public_pages.update().where(public_pages.c.project == project).values(place_before=None))
 
 
 def read_highest(

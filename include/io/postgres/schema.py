@@ -111,6 +111,12 @@ public_pages = sa.Table(
     _key("project", TEXT, PROJECT),
     _column("place", TEXT, "URI of the folder of all pages; the page is <project>/index.html in it."),
     _column(
+        "place_before",
+        TEXT,
+        "Place of the page before, until the page was written to the new place. Otherwise null.",
+        nullable=True,
+    ),
+    _column(
         "tables",
         TEXT,
         "Where the Delta tables were then: a copy of the database beside other tables must not write this page.",
