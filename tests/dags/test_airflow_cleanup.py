@@ -48,6 +48,7 @@ def test_nothing_goes_that_is_as_new_as_a_run_that_has_not_ended(active_days: in
     assert clean_before(NOW, 400, active) == NOW - timedelta(days=kept_days)
 
 
+@pytest.mark.drill
 @pytest.mark.timeout(600)
 def test_airflow_removes_old_runs_and_a_dry_run_removes_none(tmp_path: Path) -> None:
     environment = {

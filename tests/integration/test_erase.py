@@ -51,6 +51,7 @@ from tests.conftest import Install
 from tests.integration.processes import processes
 from tests.integration.test_planting import small_model
 from tests.landing import deliver_one
+from tests.marks import mostly_drills
 from tests.planting import Told, shared_database, stored
 
 pytestmark = pytest.mark.timeout(900)
@@ -263,7 +264,7 @@ PLACES = [
     ("include.io.postgres.erasures:finish", "before", 1),
 ]
 """Where an erasure is killed: between each two places, and within a table."""
-IN_CI = (1, 5, 7)
+IN_CI = (PLACES[1], PLACES[5], PLACES[7])
 """Those that are not left to the drill: in the database, within a table, and before the end."""
 
 
@@ -451,13 +452,7 @@ def public_rows(settings: Settings, place: Path | None = None) -> list[str]:
     return file.read_text().splitlines()
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        pytest.param(place, marks=() if number in IN_CI else pytest.mark.drill, id=" ".join(map(str, place)))
-        for number, place in enumerate(PLACES)
-    ],
-)
+@pytest.mark.parametrize("place", mostly_drills(PLACES, IN_CI))
 def test_killed_anywhere_it_is_completed_by_the_next_run(
     landed: tuple[Project, Settings], place: tuple[str, str, int]
 ) -> None:

@@ -78,6 +78,7 @@ from tests.integration.training import (
     write_all,
 )
 from tests.landing import deliveries_of
+from tests.marks import mostly_drills
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -621,7 +622,9 @@ def killed(settings: Settings, *arguments: str) -> None:
     assert run_children(settings, arguments) == [None]
 
 
-@pytest.mark.parametrize("where", KILLED_IN_FIT)
+@pytest.mark.parametrize(
+    "where", mostly_drills(KILLED_IN_FIT, ("before the run is finished", "after the run is finished"))
+)
 def test_a_killed_fit_is_made_again_unless_it_was_recorded(prepared: Settings, where: str) -> None:
     """A finished run that was not recorded may be somebody else's, so it stays; so does one that lacks only its end."""
     killed(prepared, "fit", where)
@@ -637,7 +640,7 @@ def test_a_killed_fit_is_made_again_unless_it_was_recorded(prepared: Settings, w
     assert versions(prepared) == [1]
 
 
-@pytest.mark.parametrize("where", KILLED_IN_EVALUATE)
+@pytest.mark.parametrize("where", mostly_drills(KILLED_IN_EVALUATE, ("before the version is tagged",)))
 def test_a_killed_evaluation_makes_one_version(prepared: Settings, where: str) -> None:
     killed(prepared, "evaluate", where)
     assert versions(prepared) == ([] if where == "before the version is made" else [1])

@@ -390,6 +390,7 @@ class TestRefused:
 
 
 class TestVolume:
+    @pytest.mark.drill
     def test_the_order_of_validation_does_not_matter(
         self, declare: Declare, settings: Settings, install: Install, tmp_path: Path
     ) -> None:

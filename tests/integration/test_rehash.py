@@ -443,7 +443,13 @@ def plant_old(project: Project, settings: Settings) -> Path:
     return file
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["after the rotation", "before, and again after it"])
+@pytest.mark.parametrize(
+    "again",
+    [
+        pytest.param(False, id="after the rotation"),
+        pytest.param(True, id="before, and again after it", marks=pytest.mark.drill),
+    ],
+)
 def test_who_is_erased_after_a_rotation_is_erased_by_the_hashes_of_before_too(
     project: Project, shop: Settings, again: bool
 ) -> None:
@@ -656,6 +662,7 @@ def test_a_table_that_nobody_declares_is_not_left_behind(shop: Settings) -> None
         rehash(keyed(shop, RING), **WHO)
 
 
+@pytest.mark.drill
 def test_twice_rotated_is_as_if_three_keys_had_always_been_there(
     project: Project, shop: Settings, install: Install, tmp_path: Path
 ) -> None:

@@ -250,6 +250,7 @@ def test_without_a_server_and_java_a_step_says_what_to_install(monkeypatch: pyte
     assert "ConfigError: no Spark starts on this machine, and SPARK_REMOTE names no server" in errors
 
 
+@pytest.mark.drill
 def test_a_step_fails_when_the_server_dies(token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN_FILE, str(token_file))
     with begun(tmp_path) as (address, server):
