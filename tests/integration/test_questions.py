@@ -220,8 +220,10 @@ ANSWERS: dict[str, list[tuple[Any, ...]]] = {
     ],
     "Which mistakes does it make?": [(0.0, 0.0, 3), (0.0, 1.0, 1), (1.0, 0.0, 2), (1.0, 1.0, 5)],
     "Is there a trend?": [
-        (date(2026, 3, 2), 8, 3.6 / 8, 5 / 8, 4 / 8),
-        (D9, 8, 3.65 / 8, 6 / 8, 2 / 3),
+        (D6, 4, 1.7 / 4, 2 / 4, 2 / 4),
+        (D7, 4, 1.9 / 4, 3 / 4, 2 / 4),
+        (D9, 4, 1.8 / 4, 3 / 4, 2 / 3),
+        (D10, 4, 1.85 / 4, 3 / 4, None),
     ],
     "Which outcomes are still missing?": [(D9, 4, 1), (D10, 4, 4)],
     "What do two models say about the same entity?": [
