@@ -185,12 +185,21 @@ def protect(feed: Feed, records: pl.DataFrame, key: HashKey, columns: Collection
     return records.with_columns(joined.alias("_malformed"), *hashed, *sealed)
 
 
+def has_sealed_text(feed: Feed) -> pl.Expr:
+    """Return whether a row of a raw table has text that may be sealed; never null."""
+    sealed = [pl.col(name).str.starts_with(SEALED).fill_null(value=False) for name in _public(feed)]
+    return pl.any_horizontal(pl.repeat(value=False, n=pl.len(), dtype=pl.Boolean), *sealed)
+
+
 def opened(feed: Feed, raw: pl.DataFrame, key: HashKey) -> pl.DataFrame:
     """Return rows of a raw table with the text as it was landed, but for identifiers."""
-    names = [name for name, column in feed.kept.items() if column.data_class == "public"]
-    found = {name: raw[name].filter(raw[name].str.starts_with(SEALED)).unique() for name in names}
+    found = {name: raw[name].filter(raw[name].str.starts_with(SEALED)).unique() for name in _public(feed)}
     plain = {name: {text: key.open(text) for text in texts} for name, texts in found.items()}
     return raw.with_columns(pl.col(name).replace(texts) for name, texts in plain.items() if texts)
+
+
+def _public(feed: Feed) -> list[str]:
+    return [name for name, column in feed.kept.items() if column.data_class == "public"]
 
 
 def _sealed(texts: pl.Series, column: Column, feed: Feed, key: HashKey) -> pl.Series:

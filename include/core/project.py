@@ -146,7 +146,7 @@ class Project(Config):
         "power_bi refreshes a dataset",
         examples=[["power_bi_sales"]],
     )
-    run_on: dict[Literal["build_features", "outcomes"], RunOn] = Field(
+    run_on: dict[Literal["validate", "build_features", "outcomes"], RunOn] = Field(
         default_factory=dict,
         description="where a step runs: on the worker by default; on Spark, or on Databricks (docs/where-steps-run.md)",
         examples=[{"build_features": "databricks"}],
@@ -173,6 +173,11 @@ class Project(Config):
         if self.run_on.get("outcomes") == "databricks":
             raise ValueError(
                 "run_on: outcomes writes to the shared database, which Databricks cannot reach; write worker or spark"
+            )
+        if self.run_on.get("validate") == "databricks":
+            raise ValueError(
+                "run_on: validate needs the hash key and the shared database, which Databricks cannot reach; write "
+                "worker or spark"
             )
         if "databricks" in self.run_on.values() and self.databricks is None:
             raise ValueError("run_on: a step runs on databricks, and there is no section `databricks` that says where")

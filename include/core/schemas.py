@@ -125,6 +125,28 @@ def typed(text: pl.Expr, column: Column, declared: Format, timezone: str) -> pl.
     return storable.only_storable(formed(text, column, declared), column.type, timezone)
 
 
+def typed_rows(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
+    """Parse raw rows into the columns of `clean`.
+
+    `_malformed` names the columns whose text cannot be parsed or stored, `entity_id` where it is too long, and the day
+    column of a row of another date than its file.
+    """
+    kept = feed.kept.items()
+    found = raw.with_columns(typed(pl.col(name), column, feed.format, project.timezone) for name, column in kept)
+    written = raw.select(values.present(pl.col(name), feed.format) for name in feed.kept)
+    unread = [
+        pl.when(written[name].is_not_null() & found[name].is_null()).then(pl.lit(name)).otherwise(None)
+        for name in feed.kept
+    ]
+    late = is_of_another_date(feed, project.timezone)
+    unread.append(pl.when(late).then(pl.lit(feed.day_column)))
+    if has_entity(project, feed):
+        found = found.with_columns(entity_id(project))
+        unread.append(pl.when(pl.col("entity_id").str.len_bytes() > storable.MAX_KEY_BYTES).then(pl.lit("entity_id")))
+    malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)
+    return found.with_columns(malformed.replace("", None).alias("_malformed"))
+
+
 def formed(text: pl.Expr, column: Column, declared: Format) -> pl.Expr:
     """Parse text as landed into the declared type; null for what is not of that type, or of another `format`."""
     value = parse(text, column.type, declared)

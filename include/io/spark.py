@@ -37,6 +37,10 @@ CONNECT_PORT = 15002  # the default port of Spark Connect
 TOKEN_FILE = "NIGHTLY_SPARK_TOKEN_FILE"
 """The variable that names the file with the token of the server in SPARK_REMOTE."""
 OF_A_CLUSTER = "x-databricks-"  # a header in the Spark Connect address of a Databricks cluster
+OF_SESSIONS: dict[str, bool | float | int | str | None] = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # polars reads the default, INT96, as nanoseconds
+}
 KEPT_SECONDS = 2 * 24 * 3600
 ROW_GROUP = 100_000  # the least number of rows for one task
 
@@ -62,6 +66,7 @@ def session() -> SparkSession:
     builder = SparkSession.builder.appName("nightly-ml").config("spark.sql.session.timeZone", "UTC")
     if on_databricks():
         return builder.getOrCreate()
+    builder = builder.config(map=OF_SESSIONS)
     before = os.umask(0o077)  # what the JVM writes has data in it, some of it directly in /tmp
     try:
         spark = builder.getOrCreate()
@@ -70,8 +75,8 @@ def session() -> SparkSession:
             raise
         raise ConfigError(
             "no Spark starts on this machine, and SPARK_REMOTE names no server. Install Java 17 or later (JAVA_HOME "
-            "says where it is), or set SPARK_REMOTE=sc://host:15002. score and outcomes also run without Spark: "
-            "run_on: worker. Spark's own words are above"
+            "says where it is), or set SPARK_REMOTE=sc://host:15002. validate, score and outcomes also run without "
+            "Spark: run_on: worker. Spark's own words are above"
         ) from error
     finally:
         os.umask(before)
@@ -89,27 +94,48 @@ def on_databricks() -> bool:
 
 @contextmanager
 def job() -> Iterator[tuple[SparkSession, Path]]:
-    """Open a session, and a folder through which Spark and this process exchange files.
+    """Open a session, and a folder through which Spark and this process exchange files. Both end, also by a failure."""
+    sweep()
+    with opened() as spark, folder() as exchange:
+        yield spark, exchange
 
-    The folder is below the machine's temporary folder (`TMPDIR`), which a Spark server must see too. In the end, also
-    after a failure, the folder is removed and the session of a server is closed; a local Spark keeps running.
+
+@contextmanager
+def opened() -> Iterator[SparkSession]:
+    """Open a session. That of a server is closed in the end; a local Spark keeps running.
+
+    A server closes a session to which nothing was sent for ten minutes, so this one is for requests, not for a step.
     """
-    _sweep()
     spark = session()
     try:
-        with tempfile.TemporaryDirectory(prefix=STAGED) as folder:
-            yield spark, Path(folder)
+        yield spark
     finally:
         if _server():
             spark.stop()
 
 
-def _sweep() -> None:
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Make a folder for files, which only this user can read, and remove it in the end.
+
+    It is below the machine's temporary folder (`TMPDIR`), which a Spark server must see too.
+    """
+    with tempfile.TemporaryDirectory(prefix=STAGED) as made:
+        yield Path(made)
+
+
+def sweep() -> None:
     """Remove folders of killed steps, long after any step would have ended."""
     for left in Path(tempfile.gettempdir()).glob(f"{STAGED}*"):
         with suppress(OSError):  # another process removes them too
             if left.stat().st_mtime < time.time() - KEPT_SECONDS:
                 shutil.rmtree(left)
+
+
+def require_server() -> None:
+    """Fail at once if the server of `SPARK_REMOTE` does not answer, before a step prepares files for it."""
+    if remote := _server():
+        _reach(remote)
 
 
 def _server() -> str | None:
@@ -134,7 +160,7 @@ def _session_of(remote: str) -> SparkSession:
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
     builder = ConnectSession.builder.channelBuilder(channel).appName("nightly-ml")
     try:
-        spark = builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
+        spark = builder.config(map=OF_SESSIONS).getOrCreate()
     except SparkConnectGrpcException as error:
         if error.getGrpcStatusCode().name != "UNAUTHENTICATED":
             raise
@@ -221,7 +247,12 @@ def staged(spark: SparkSession, rows: pl.LazyFrame, file: Path) -> DataFrame:
     if not file.exists():
         with without_values():
             rows.sink_parquet(file, row_group_size=ROW_GROUP)
-    return spark.read.schema(struct_type(rows.collect_schema())).parquet(str(file))
+    return of_files(spark, rows.collect_schema(), file)
+
+
+def of_files(spark: SparkSession, columns: Mapping[str, pl.DataType], path: Path) -> DataFrame:
+    """Return the rows of a Parquet file, or of those of a folder."""
+    return spark.read.schema(struct_type(columns)).parquet(str(path))
 
 
 def write(

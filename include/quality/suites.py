@@ -5,9 +5,9 @@ Importing this module takes 5 s, so only `include/steps/verdicts.py` does, when 
 
 import logging
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import great_expectations as gx
@@ -27,13 +27,11 @@ from include.quality.expectations import (
     is_by_row,
     place_of,
 )
+from include.quality.marks import BlockMarks, Blocks, Marks
 from include.quality.rows import RowRules
 
 History = Callable[[int, int], Sequence[int]]
 """Maps a number of days and a step to the rows of each such day before a delivery; days without one are left out."""
-
-Blocks = Callable[[], Iterable[pl.DataFrame]]
-"""Makes the typed rows of a delivery, each time in the same order and the same blocks."""
 
 NOWHERE: "array[int]" = array("I")
 
@@ -114,7 +112,7 @@ class Suites:
         self._configurations = {
             feed: [expectation.configuration for expectation in each] for feed, each in self._expectations.items()
         }
-        self._rules = {feed: RowRules(each, self._types(feed)) for feed, each in self._expectations.items()}
+        self.rules = {feed: RowRules(each, self._types(feed)) for feed, each in self._expectations.items()}
 
     def _types(self, feed: str) -> dict[str, pl.DataType]:
         declared = self._project.feeds[feed]
@@ -131,7 +129,7 @@ class Suites:
     def findings(
         self,
         feed: str,
-        deliveries: Sequence[pl.DataFrame | Blocks],
+        deliveries: Sequence[pl.DataFrame | Blocks | Marks],
         histories: Sequence[History | None] | None = None,
     ) -> list[list[Finding]]:
         """Return the findings of each delivery, one for each expectation, in the order of the file.
@@ -144,108 +142,90 @@ class Suites:
 
         Args:
             feed: the feed.
-            deliveries: the typed rows of each: a frame, or blocks of rows, which are made again when they are needed.
+            deliveries: the typed rows of each: a frame, or blocks of rows, which are made again when they are needed;
+                or the marks of its rows.
             histories: of each delivery.
 
         Raises:
             ConfigError: an expectation cannot be evaluated.
         """
-        marks = self._marks(feed, deliveries)
         found = []
-        for place, (delivery, of_delivery) in enumerate(zip(deliveries, marks, strict=True)):
-            history = histories[place] if histories else _no_history
-            found.append(self._of_delivery(feed, _blocks(delivery), of_delivery, history))
+        for place, marks in enumerate(self._marks(feed, deliveries)):
+            found.append(self._of_delivery(feed, marks, histories[place] if histories else _no_history))
         return found
 
-    def _marks(self, feed: str, deliveries: Sequence[pl.DataFrame | Blocks]) -> list[pl.DataFrame]:
+    def _marks(self, feed: str, deliveries: Sequence[pl.DataFrame | Blocks | Marks]) -> list[Marks]:
         """Return the marks of each delivery's rows; those of whole frames are made together, which is faster."""
-        rules = self._rules[feed]
+        rules = self.rules[feed]
         frames = [delivery for delivery in deliveries if isinstance(delivery, pl.DataFrame)]
         together, end = rules.marks(pl.concat(frames)) if frames else pl.DataFrame(), 0
-        found = []
+        found: list[Marks] = []
         for delivery in deliveries:
-            if isinstance(delivery, pl.DataFrame):
-                found.append(together[end : end + delivery.height])
+            if isinstance(delivery, Marks):
+                found.append(delivery)
+            elif isinstance(delivery, pl.DataFrame):
+                marks = together[end : end + delivery.height]
+                found.append(BlockMarks(rules, partial(list, [delivery]), marks))
                 end += delivery.height
             else:
-                found.append(pl.concat([rules.marks(block) for block in delivery()]))
+                found.append(BlockMarks(rules, delivery, pl.concat([rules.marks(block) for block in delivery()])))
         return found
 
-    def _of_delivery(self, feed: str, blocks: Blocks, marks: pl.DataFrame, history: History | None) -> list[Finding]:
-        expectations, rules = self._expectations[feed], self._rules[feed].rules
+    def _of_delivery(self, feed: str, marks: Marks, history: History | None) -> list[Finding]:
+        expectations, rules = self._expectations[feed], self.rules[feed].rules
         everything, height = range(len(expectations)), marks.height
         own = [n for n in everything if isinstance(expectations[n], OwnExpectation)]
         counts = [n for n in everything if _is_count(expectations[n])]
         others = [n for n in everything if n not in rules and n not in own and n not in counts]
         by_row = [n for n in everything if is_by_row(expectations[n])]
-        found = {n: self._found(feed, n, marks, marks[f"broken {n}"], height) for n in by_row if n in rules}
-        found |= self._evaluate(feed, blocks, pl.repeat(True, height, eager=True), [n for n in by_row if n in others])
+        found = {n: self._found(feed, n, marks.broken(n), height) for n in by_row if n in rules}
         left = pl.repeat(True, height, eager=True)
+        found |= self._evaluate(feed, marks, left, [n for n in by_row if n in others])
         for finding in found.values():
             if finding.quarantines:
                 left = left & ~_mask(finding.at, height)
         kept = int(left.sum())
         for n in rules.keys() - found.keys():
-            found[n] = self._found(feed, n, marks, self._repeated(feed, n, blocks, marks, left), kept, left)
-        found |= self._evaluate(feed, blocks, left, [n for n in others if n not in found])
+            found[n] = self._found(feed, n, marks.repeated(n, left), kept)
+        found |= self._evaluate(feed, marks, left, [n for n in others if n not in found])
         for n in own:
             found[n] = _hold(expectations[n], self._configurations[feed][n], height, height - kept, history)
         for n in counts:
             found[n] = _hold_count(expectations[n], self._configurations[feed][n], None if history is None else kept)
         return [found[n] for n in everything]
 
-    def _found(
-        self, feed: str, number: int, marks: pl.DataFrame, broken: pl.Series, rows: int, left: pl.Series | None = None
-    ) -> Finding:
+    def _found(self, feed: str, number: int, broken: "tuple[int, array[int]]", rows: int) -> Finding:
         """Return the finding of a translated rule.
 
         Args:
             feed: the feed.
             number: of the expectation.
-            marks: what the rules say of each row.
-            broken: whether a row breaks this one.
+            broken: how many rows it asks, and the places of those that break it.
             rows: of how many rows the expectation is about.
-            left: which ones these are, if not all.
         """
-        asked, config = marks[f"asked {number}"], self._configurations[feed][number]
-        count = int(broken.sum())
-        success = self._rules[feed].rules[number].holds(int((asked if left is None else asked & left).sum()), count)
+        (asked, at), config = broken, self._configurations[feed][number]
+        success = self.rules[feed].rules[number].holds(asked, len(at))
         return Finding(
             expectation=config.type.removeprefix("expect_"),
             columns=columns_of(config.kwargs),
             severity=str(config.severity.value),
             success=success,
             rows=rows,
-            unexpected_rows=count,
+            unexpected_rows=len(at),
             observed=None,
             by_row=is_by_row(self._expectations[feed][number]),
-            at=NOWHERE if success else _places(broken),
+            at=NOWHERE if success else at,
             config=config,
         )
 
-    def _repeated(self, feed: str, number: int, blocks: Blocks, marks: pl.DataFrame, left: pl.Series) -> pl.Series:
-        """Return which of the rows that are left have a key that another one of them has too.
-
-        Rows with equal hashes are compared by their keys, which are read again only then.
-        """
-        asked = marks[f"asked {number}"] & left
-        alike = asked.clone()
-        alike[asked.arg_true()] = marks[f"key {number}"].filter(asked).is_duplicated()
-        if not alike.any():
-            return alike
-        keys = _gathered(blocks, self._rules[feed].key(number), alike)
-        repeated = alike.clone()
-        repeated[alike.arg_true()] = keys.is_duplicated()
-        return repeated
-
-    def _evaluate(self, feed: str, blocks: Blocks, left: pl.Series, numbers: Sequence[int]) -> dict[int, Finding]:
+    def _evaluate(self, feed: str, marks: Marks, left: pl.Series, numbers: Sequence[int]) -> dict[int, Finding]:
         """Let Great Expectations evaluate expectations; raise if it gives no result for one.
 
         It needs all values of the columns that they are about, of one delivery, in memory.
 
         Args:
             feed: the feed.
-            blocks: the rows of the delivery.
+            marks: of the delivery, which give its values.
             left: which of them are evaluated.
             numbers: the numbers of the expectations.
 
@@ -255,7 +235,7 @@ class Suites:
         if not numbers:
             return {}
         found = {}
-        rows = _gathered(blocks, self._columns(feed, numbers), left)
+        rows = marks.values(self._columns(feed, numbers), left)
         places = left.arg_true()
         for result in self._results(feed, rows, numbers):
             config, measured = result.expectation_config, result.result
@@ -399,28 +379,11 @@ def _hold_count(expectation: Any, config: Any, rows: int | None) -> Finding:
     )
 
 
-def _places(broken: pl.Series) -> "array[int]":
-    return array("I", broken.arg_true().cast(pl.UInt32).to_numpy().tobytes())
-
-
 def _mask(places: "array[int]", height: int) -> pl.Series:
     """Return which of so many rows are at these places."""
     mask = pl.repeat(value=False, n=height, eager=True)
     mask[pl.Series(places, dtype=pl.UInt32)] = True
     return mask
-
-
-def _blocks(delivery: pl.DataFrame | Blocks) -> Blocks:
-    return (lambda: [delivery]) if isinstance(delivery, pl.DataFrame) else delivery
-
-
-def _gathered(blocks: Blocks, columns: Sequence[pl.Expr], wanted: pl.Series) -> pl.DataFrame:
-    """Return some columns of the wanted rows."""
-    found, end = [], 0
-    for block in blocks():
-        start, end = end, end + block.height
-        found.append(block.select(columns).filter(wanted[start:end]))
-    return pl.concat(found)
 
 
 def _no_history(days: int, step: int) -> Sequence[int]:

@@ -14,7 +14,6 @@ from include.core.project import Project
 from include.core.settings import Settings
 from include.io.hash_key import read_hash_key
 from include.io.tables import Scope, Tables
-from include.steps.delivered import typed_rows
 
 MAX_ROWS = 2_000_000
 """So many raw rows of a feed are parsed again, the newest deliveries first; of older ones the clean rows are read."""
@@ -38,7 +37,9 @@ def clean_again(
     scope = Scope.of_deliveries(chosen["day"].to_list(), chosen["delivery_id"].to_list())
     stored = tables.scan(raw_table(project.name, name)).filter(scope.expr()).sort("day", "delivery_id", "_row")
     key = read_hash_key(settings, project.name)
-    typed = typed_rows(project, feed, opened(feed, without_erased_hashes(feed, stored.collect(), erased, key), key))
+    typed = schemas.typed_rows(
+        project, feed, opened(feed, without_erased_hashes(feed, stored.collect(), erased, key), key)
+    )
     invalid = tables.scan(quarantine_table(project.name, name)).filter(scope.expr()).select("delivery_id", "_row")
     again = typed.join(invalid.collect(), on=["delivery_id", "_row"], how="anti", maintain_order="left")
     again = again.select(schemas.clean(project, feed).keys())

@@ -5,23 +5,26 @@ file. So blocks depend neither on the files of the table nor on the order of row
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from include.core import schemas
 from include.core.erasure import Erasures, without_erased_hashes
 from include.core.errors import DataError
-from include.core.feeds import Feed
-from include.core.formats import values
 from include.core.names import raw_table
 from include.core.personal import opened
 from include.core.project import Project
 from include.core.settings import Settings
-from include.core.storable import MAX_KEY_BYTES
 from include.io.hash_key import read_hash_key
 from include.io.tables import Scope, Tables
+
+if TYPE_CHECKING:
+    from include.quality.marks import Blocks, Marks
+    from include.quality.rows import RowRules
 
 BLOCK_VALUES = 4_000_000
 """How many values the rows of a block have."""
@@ -58,13 +61,22 @@ class DeliveryRows:
         """Take the delivery, a row of `schemas.DELIVERIES`, and its rows if they are one block."""
         self.about, self.whole = about, whole
         self._reader = reader
-        self._ranges = reader.ranges(about) if whole is None else []
         self._heights = [whole.height] if whole else []
+
+    @cached_property
+    def _ranges(self) -> list[tuple[int, int]]:
+        """The first and last `_row` of each block of a large delivery."""
+        return [] if self.whole else self._reader.ranges(self.about)
 
     @property
     def height(self) -> int:
         """The number of rows; of a large delivery, once all its blocks were read."""
         return sum(self._heights)
+
+    @property
+    def to_check(self) -> "pl.DataFrame | Blocks | Marks":
+        """What `Suites.findings` takes."""
+        return self.whole.typed if self.whole else self.typed
 
     def blocks(self) -> Iterator[TypedRows]:
         """Yield the rows."""
@@ -72,11 +84,14 @@ class DeliveryRows:
             yield self.whole
             return
         heights = []
-        for least, most in self._ranges:
-            block = self._reader.part(self.about, least, most)
+        for number in range(len(self._ranges)):
+            block = self._block(number)
             heights.append(block.height)
             yield block
         self._heights = heights
+
+    def _block(self, number: int) -> TypedRows:
+        return self._reader.part(self.about, *self._ranges[number])
 
     def typed(self) -> Iterator[pl.DataFrame]:
         """Yield the typed rows."""
@@ -88,10 +103,10 @@ class DeliveryRows:
             return self.whole.at(places)
         found: list[TypedRows] = []
         start = 0
-        for (least, most), height in zip(self._ranges, self._heights, strict=True):
+        for number, height in enumerate(self._heights):
             inside = [place - start for place in places if start <= place < start + height]
             if inside or not found:
-                found.append(self._reader.part(self.about, least, most).at(inside))
+                found.append(self._block(number).at(inside))
             start += height
         parts = ((rows.stored, rows.raw, rows.typed) for rows in found)
         return TypedRows(*(pl.concat(each) for each in zip(*parts, strict=True)))
@@ -116,40 +131,61 @@ class Reader:
 
     def __init__(self, project: Project, name: str, settings: Settings, erased: Erasures) -> None:
         """Take the feed, and the erased persons, whose rows are left out."""
-        self._project, self._feed, self._erased = project, project.feeds[name], erased
+        self.project, self.feed, self._erased = project, project.feeds[name], erased
         self.table = raw_table(project.name, name)
         self._tables, self._key = Tables(settings), read_hash_key(settings, project.name)
 
     def read(self, deliveries: pl.DataFrame) -> list[DeliveryRows]:
         """Return the rows of the deliveries of a chunk, of which all but a large one are read."""
         about = [*deliveries.iter_rows(named=True)]
-        if len(about) == 1 and about[0]["rows"] > block_rows(self._project, about[0]):
+        if len(about) == 1 and about[0]["rows"] > block_rows(self.project, about[0]):
             return [DeliveryRows(self, about[0])]
         scope = Scope.of_deliveries(deliveries["day"].to_list(), deliveries["delivery_id"].to_list())
-        whole = self._rows(self._tables.scan(self.table).filter(scope.expr()))
+        whole = self._rows(*self._landed(self._tables.scan(self.table).filter(scope.expr())))
         parts = (_parts(frame, about) for frame in (whole.stored, whole.raw, whole.typed))
         return [DeliveryRows(self, each, TypedRows(*rows)) for each, *rows in zip(about, *parts, strict=True)]
 
     def ranges(self, delivery: dict[str, Any]) -> list[tuple[int, int]]:
         """Return the first and last `_row` of each block of a large delivery, at least one."""
         least, most = self._of(delivery).select(pl.min("_row"), pl.max("_row").alias("most")).collect().row(0)
-        step = block_rows(self._project, delivery)
+        step = block_rows(self.project, delivery)
         starts = range(least, most + 1, step) if least is not None else [0]
         return [(start, start + step - 1) for start in starts]
 
     def part(self, delivery: dict[str, Any], least: int, most: int) -> TypedRows:
         """Return the rows of a block of a large delivery."""
-        return self._rows(self._of(delivery).filter(pl.col("_row").is_between(least, most)))
+        return self._rows(*self.landed(delivery, least, most))
+
+    def landed(self, delivery: dict[str, Any], least: int, most: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return the rows of a block of a large delivery as they are stored, and as they were landed."""
+        return self._landed(self._of(delivery).filter(pl.col("_row").is_between(least, most)))
 
     def _of(self, delivery: dict[str, Any]) -> pl.LazyFrame:
         scope = Scope.of_deliveries([delivery["day"]], [delivery["delivery_id"]])
         return self._tables.scan(self.table).filter(scope.expr())
 
-    def _rows(self, raw: pl.LazyFrame) -> TypedRows:
+    def _landed(self, raw: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         stored = raw.sort("day", "delivery_id", "_row").collect()
-        stored = without_erased_hashes(self._feed, stored, self._erased, self._key)
-        plain = opened(self._feed, stored, self._key)
-        return TypedRows(stored, plain, typed_rows(self._project, self._feed, plain))
+        stored = without_erased_hashes(self.feed, stored, self._erased, self._key)
+        return stored, opened(self.feed, stored, self._key)
+
+    def _rows(self, stored: pl.DataFrame, plain: pl.DataFrame) -> TypedRows:
+        return TypedRows(stored, plain, schemas.typed_rows(self.project, self.feed, plain))
+
+
+class RowPlace:
+    """Where rows are typed: in this process. `spark_rows.SparkPlace` is the other one."""
+
+    @contextmanager
+    def rows(self, reader: Reader, deliveries: pl.DataFrame, rules: "RowRules") -> Iterator[list[DeliveryRows]]:
+        """Yield the rows of the deliveries of a chunk.
+
+        Args:
+            reader: of the feed.
+            deliveries: rows of `schemas.DELIVERIES`.
+            rules: of the feed, which a large delivery on Spark needs.
+        """
+        yield reader.read(deliveries)
 
 
 def block_rows(project: Project, delivery: dict[str, Any]) -> int:
@@ -187,27 +223,3 @@ def _parts(rows: pl.DataFrame, deliveries: Sequence[dict[str, Any]]) -> list[pl.
     """Return the rows of each delivery."""
     parts = rows.partition_by("delivery_id", as_dict=True)
     return [parts.get((delivery["delivery_id"],), rows.clear()) for delivery in deliveries]
-
-
-def typed_rows(project: Project, feed: Feed, raw: pl.DataFrame) -> pl.DataFrame:
-    """Parse raw rows into the columns of `schemas.clean`.
-
-    `_malformed` names the columns whose text cannot be parsed or stored, `entity_id` where it is too long, and the day
-    column of a row of another date than its file.
-    """
-    kept = feed.kept.items()
-    typed = raw.with_columns(
-        schemas.typed(pl.col(name), column, feed.format, project.timezone) for name, column in kept
-    )
-    written = raw.select(values.present(pl.col(name), feed.format) for name in feed.kept)
-    unread = [
-        pl.when(written[name].is_not_null() & typed[name].is_null()).then(pl.lit(name)).otherwise(None)
-        for name in feed.kept
-    ]
-    late = schemas.is_of_another_date(feed, project.timezone)
-    unread.append(pl.when(late).then(pl.lit(feed.day_column)))
-    if schemas.has_entity(project, feed):
-        typed = typed.with_columns(schemas.entity_id(project))
-        unread.append(pl.when(pl.col("entity_id").str.len_bytes() > MAX_KEY_BYTES).then(pl.lit("entity_id")))
-    malformed = pl.concat_str([pl.col("_malformed"), *unread], separator=",", ignore_nulls=True)
-    return typed.with_columns(malformed.replace("", None).alias("_malformed"))

@@ -22,7 +22,7 @@ from include.core.erasure import Erasures
 from include.core.feeds import Feed
 from include.core.formats.explain import explain
 from include.core.journal import SET_ASIDE, Entry
-from include.core.names import clean_table, quarantine_table
+from include.core.names import clean_table, quarantine_table, raw_table
 from include.core.point_in_time import counting_rows, rows_before
 from include.core.project import Project
 from include.core.records import Refusal
@@ -31,7 +31,7 @@ from include.core.storable import MAX_KEY_BYTES, UNSTORABLE
 from include.io import artifacts, postgres
 from include.io.tables import Scope, Tables
 from include.quality.examples import EXAMPLES, examples, sentence
-from include.steps.delivered import DeliveryRows, Reader, TypedRows, chunks, require_rows
+from include.steps.delivered import DeliveryRows, Reader, RowPlace, TypedRows, chunks, require_rows
 
 if TYPE_CHECKING:
     from include.quality.suites import Finding, Suites
@@ -109,16 +109,19 @@ def give_verdicts(
     suites = _suites(project)
     accepted, warnings, rows, quarantined = 0, 0, 0, 0
     refused: list[Refusal] = []
+    place = _place_of_rows(project)
     for chunk in chunks(project, deliveries):
         verdicts: dict[str, str | None] = {}  # delivery_id -> why it is refused
         for (feed_name,), of_feed in chunk.group_by("feed", maintain_order=True):
             name = str(feed_name)
-            found_verdicts = _verdicts(project, name, of_feed, listed, erased, suites, settings)
-            whys = {delivery_id: verdict.why for delivery_id, verdict in found_verdicts.items()}
-            no_more = of_feed.filter(pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys)))
-            if not no_more.is_empty():
-                _enter_verdicts(project, no_more, whys, settings)
-            _write(project, name, tables, of_feed, [*found_verdicts.values()], settings)
+            reader = Reader(project, name, settings, erased)
+            with place.rows(reader, of_feed, suites.rules[name]) as delivered:
+                found_verdicts = _verdicts(project, name, delivered, listed, suites, settings)
+                whys = {delivery_id: verdict.why for delivery_id, verdict in found_verdicts.items()}
+                no_more = of_feed.filter(pl.col("verdict") == "accepted", pl.col("delivery_id").is_in(_refused(whys)))
+                if not no_more.is_empty():
+                    _enter_verdicts(project, no_more, whys, settings)
+                _write(project, name, tables, of_feed, [*found_verdicts.values()], settings)
             for delivery in of_feed.iter_rows(named=True):
                 verdict, uri = found_verdicts[delivery["delivery_id"]], delivery["uri"]
                 if verdict.why:
@@ -136,6 +139,15 @@ def give_verdicts(
     return VerdictCounts(accepted, tuple(refused), warnings, rows, quarantined)
 
 
+def _place_of_rows(project: Project) -> RowPlace:
+    """Return where `run_on` says that rows are typed."""
+    if project.run_on.get("validate") != "spark":
+        return RowPlace()
+    from include.steps.spark_rows import SparkPlace  # the import of pyspark takes a second
+
+    return SparkPlace()
+
+
 def _suites(project: Project) -> "Suites":
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import writes a hundred lines
@@ -147,24 +159,21 @@ def _suites(project: Project) -> "Suites":
 def _verdicts(
     project: Project,
     name: str,
-    of_feed: pl.DataFrame,
+    delivered: Sequence[DeliveryRows],
     listed: pl.DataFrame,
-    erased: Erasures,
     suites: "Suites",
     settings: Settings,
 ) -> dict[str, _Verdict]:
     """Map each `delivery_id` to its verdict."""
-    feed, reader = project.feeds[name], Reader(project, name, settings, erased)
-    delivered = reader.read(of_feed)
+    feed = project.feeds[name]
     before = rows_before(listed, name, snapshot=feed.is_snapshot)
     whole = set(counting_rows(listed.filter(pl.col("feed") == name))["delivery_id"])
     histories = [
         partial(before, each.about["day"], each.about["available_from"]) if each.about["delivery_id"] in whole else None
         for each in delivered
     ]
-    typed = [each.whole.typed if each.whole else each.typed for each in delivered]
-    found = suites.findings(name, typed, histories)
-    require_rows(reader.table, delivered)
+    found = suites.findings(name, [each.to_check for each in delivered], histories)
+    require_rows(raw_table(project.name, name), delivered)
     found_verdicts = {}
     for rows, unexplained in zip(delivered, found, strict=True):
         findings = [_explained(project, feed, finding, rows) for finding in unexplained]

@@ -31,7 +31,6 @@ from include.operations.simulate import make_frame
 from include.quality.expectations import declared_expectations
 from include.quality.suites import Suites
 from include.steps import delivered
-from include.steps.delivered import typed_rows
 from include.steps.land import land
 from include.steps.validate import validate
 from include.steps.verdicts import give_verdicts
@@ -532,7 +531,7 @@ class TestAlways:
             "_malformed": ["vessel"],
             **{name: ["?"] for name in project.feeds["logbook"].columns},
         })
-        assert typed_rows(project, project.feeds["logbook"], raw)["_malformed"].to_list() == [
+        assert schemas.typed_rows(project, project.feeds["logbook"], raw)["_malformed"].to_list() == [
             "vessel,company,ferry,origin,dest,departs_at,wait_minutes,delay_minutes,crossing_minutes"
         ]
 

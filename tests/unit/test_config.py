@@ -93,6 +93,11 @@ class TestProject:
                 {"outcomes": "databricks"},
                 "run_on: outcomes writes to the shared database, which Databricks cannot reach; write worker or spark",
             ),
+            (
+                "run_on",
+                {"validate": "databricks"},
+                "run_on: validate needs the hash key and the shared database, which Databricks cannot reach",
+            ),
             ("outcomes.late_ferry.sgl", "1", "outcomes.late_ferry.sgl: unknown key; did you mean 'sql'?"),
             ("name", "ferries", "name: is the folder's name, and is not written in the file"),
             ("timezone", "America/NewYork", "timezone: no timezone 'America/NewYork'; did you mean 'America/New_York'"),

@@ -42,7 +42,6 @@ from include.core.formats import Limits
 from include.core.formats.unpack import unpacked
 from include.core.personal import HashKey, opened, protect
 from include.core.yaml_file import read_yaml
-from include.steps.delivered import typed_rows
 from include.steps.verdicts import _why_malformed
 
 FOLDER = Path(__file__).parents[1] / "corpus"
@@ -66,16 +65,21 @@ def feed_of(case: dict[str, Any]) -> Feed:
     return Feed.model_validate({"path": "x/{day}/*", "key": ["id"], "day_column": "on", "columns": declared, **keys})
 
 
-def read(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, pl.DataFrame, str | None]:
-    """Return the feed, its rows as they are stored in raw, as they are typed, and the remark about the file."""
+def landed(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, str | None]:
+    """Return the feed, its rows as they are stored in raw, and the remark about the file."""
     feed = feed_of(case)
     content = (FOLDER / case["file"]).read_bytes()
     contents = feed.format.read(content, case["file"], feed.layout)
     day = schemas.typed(pl.col("on"), feed.columns["on"], feed.format, "UTC").fill_null(date(2024, 3, 4))
-    raw = opened(feed, protect(feed, contents.records, HASH_KEY), HASH_KEY).with_columns(
-        day=day, delivery_id=pl.lit("x")
-    )
-    return feed, raw, typed_rows(load_project("ferries"), feed, raw), contents.remark
+    stored = protect(feed, contents.records, HASH_KEY)
+    return feed, stored.with_columns(opened(feed, stored, HASH_KEY).select(day=day)), contents.remark
+
+
+def read(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, pl.DataFrame, str | None]:
+    """Return the feed, its rows as they were landed, as they are typed, and the remark about the file."""
+    feed, stored, remark = landed(case)
+    raw = opened(feed, stored, HASH_KEY).with_columns(delivery_id=pl.lit("x"))
+    return feed, raw, schemas.typed_rows(load_project("ferries"), feed, raw), remark
 
 
 def why_malformed(feed: Feed, raw: pl.DataFrame, typed: pl.DataFrame) -> str:

@@ -32,7 +32,7 @@ def test_folders_of_killed_steps_are_removed_once_no_step_can_need_them(
         (folder / "rows.parquet").touch()
     for folder in (old, foreign):
         os.utime(folder, (time.time() - spark.KEPT_SECONDS - 60,) * 2)
-    spark._sweep()
+    spark.sweep()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "nightly-spark-new"]
 
 

@@ -149,7 +149,7 @@ def compare(folder: Path, entries: list[dict[str, Any]], values: list[dict[str, 
     chosen = [each for n, each in enumerate(declared) if n in rules or isinstance(each, OwnExpectation)]
     expectations = [each.copy(update={"meta": {**each.meta, "number": n}}) for n, each in enumerate(chosen)]
     suites, oracle = Suites(project, {"orders": expectations}), Suites(project, {"orders": expectations})
-    oracle._rules = {"orders": RowRules([], SCHEMA)}
+    oracle.rules = {"orders": RowRules([], SCHEMA)}
     [found], [wanted] = suites.findings("orders", [frame]), oracle.findings("orders", [frame])
     for finding, other in zip(found, wanted, strict=True):
         assert finding == other, finding.config
