@@ -62,7 +62,7 @@ print(scored(load_model("late_ferry").model_copy(update={"run_on": spark}), sett
 """
 LoadChanged = Callable[..., Project]
 """The fixture `load_changed`."""
-PLACES = pytest.mark.parametrize("shared", [False, True], ids=["own Spark", "server"])
+OWN, SERVER = pytest.param(False, id="own Spark"), pytest.param(True, id="server")
 
 
 def scored(model: Model, settings: Settings) -> str:
@@ -96,7 +96,7 @@ def scores(settings: Settings) -> pl.DataFrame:
     return Tables(settings).scan("scores_late_ferry").sort("day", "model_version", "entity_id").collect()
 
 
-@PLACES
+@pytest.mark.parametrize("shared", [pytest.param(False, id="own Spark", marks=pytest.mark.drill), SERVER])
 def test_scores_are_equal(trained: Settings, remote: str, shared: bool) -> None:
     record = printed(SCORE, remote if shared else None, trained)
     on_spark = scores(trained)
@@ -128,7 +128,7 @@ def in_tables(settings: Settings) -> list[Any]:
         return [*connection.execute(sa.text(f"SELECT {columns} FROM outcomes ORDER BY {columns}"))]
 
 
-@PLACES
+@pytest.mark.parametrize("shared", [OWN, pytest.param(True, id="server", marks=pytest.mark.drill)])
 def test_outcomes_are_equal(prepared: Settings, remote: str, shared: bool) -> None:
     correct(prepared, DAYS.start, minutes_before_cutoff=5)
     assert int(printed(OUTCOMES, remote if shared else None, prepared)) > 1000
