@@ -174,7 +174,7 @@ class Reader:
 
 
 class RowPlace:
-    """Where rows are typed: in this process. `spark_rows.SparkPlace` is the other one."""
+    """Where rows are typed: in this process. `spark_rows.SparkRowPlace` is the other one."""
 
     @contextmanager
     def rows(self, reader: Reader, deliveries: pl.DataFrame, rules: "RowRules") -> Iterator[list[DeliveryRows]]:

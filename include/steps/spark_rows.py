@@ -166,7 +166,7 @@ class SparkRows(DeliveryRows, Marks):
         return gathered(self.typed(), columns, left)
 
 
-class SparkPlace(RowPlace):
+class SparkRowPlace(RowPlace):
     """Executors, for large deliveries."""
 
     def __init__(self) -> None:

@@ -143,9 +143,9 @@ def _place_of_rows(project: Project) -> RowPlace:
     """Return where `run_on` says that rows are typed."""
     if project.run_on.get("validate") != "spark":
         return RowPlace()
-    from include.steps.spark_rows import SparkPlace  # the import of pyspark takes a second
+    from include.steps.spark_rows import SparkRowPlace  # the import of pyspark takes a second
 
-    return SparkPlace()
+    return SparkRowPlace()
 
 
 def _suites(project: Project) -> "Suites":
