@@ -11,12 +11,12 @@ from include.core.interval import Interval
 from include.core.names import features_table
 from include.core.records import GateDecision
 from include.core.settings import Settings
+from include.gate.resampling import sample_of
 from include.io import postgres
 from include.io.registry import LoadedModel, Registry, Version
 from include.io.tables import Tables
 from include.io.training_sets import taken_up, training_set_of_run, with_inputs
-from include.report.subject import ReportedVersion, ReportSubject
-from include.training.training_set import LABEL
+from include.report.subject import MAX_FITTED, ReportedVersion, ReportSubject
 
 
 def read_subject(
@@ -41,7 +41,7 @@ def read_subject(
     run = registry.get_fit(recorded.mlflow_run, recorded.tags_digest)
     training_set = training_set_of_run(project, model, interval, settings, run)
     loaded = registry.load(found, recorded.model_digest, model)
-    rows = training_set.holdout_rows
+    rows, fitted_truth = training_set.holdout_rows, training_set.fitted_labels
     to_beat, missing = None, None
     if decision.champion is not None:
         features = Tables(settings).scan(features_table(project.name), int(run.tags["features_version"]))
@@ -58,7 +58,8 @@ def read_subject(
         fit=training_set.fit,
         validation=training_set.validation,
         holdout=training_set.holdout,
-        fitted_rows=training_set.within(training_set.fit, [*model.features, LABEL]),
+        fitted_rows=training_set.fitted_at(sample_of(len(fitted_truth), MAX_FITTED, model.seed), model.features),
+        fitted_truth=fitted_truth,
         holdout_rows=rows,
         challenger=reported(found, loaded, loaded.predict(rows), run.tags),
         predict=loaded.predict,

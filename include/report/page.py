@@ -51,7 +51,7 @@ def make_report(subject: ReportSubject) -> TrainingReport:
     cost = measures.expected_cost(subject)
     found_slices = measures.slices(subject)
     profiles = inputs.profiles(subject)
-    passed = subject.decision.passed
+    passed, described = subject.decision.passed, subject.fitted_rows.height
     importances = measures.importances(subject) if passed else []
     strongest = [each.name for each in importances if each.mean > 0][:MAX_DEPENDENCES]
     difference = measures.difference_to_champion(subject)
@@ -83,6 +83,7 @@ def make_report(subject: ReportSubject) -> TrainingReport:
         "dependences": [dependence_figure(subject, measures.dependence(subject, name)) for name in strongest],
         "dependence_rows": min(subject.holdout_rows.height, measures.MAX_DEPENDENCE),
         "inputs": [_input(each) for each in profiles],
+        "described_rows": described if described < len(subject.fitted_truth) else None,
         "assumptions": inputs.assumptions(profiles),
         "follows": what_follows(subject) if passed else None,
         "moved": _moved(subject, strongest) if passed and subject.champion else None,
@@ -143,7 +144,7 @@ def _days(subject: ReportSubject) -> list[tuple[str, Any]]:
 
 
 def _periods(subject: ReportSubject) -> list[dict[str, Any]]:
-    rows = {"fit": subject.fitted_rows.height, "holdout": len(subject.truth)}
+    rows = {"fit": len(subject.fitted_truth), "holdout": len(subject.truth)}
     elsewhere = "dummy baseline and inputs are of them; the version was fitted elsewhere and adopted"
     words = {
         "fit": "fitted on" if subject.fitted_here else elsewhere,

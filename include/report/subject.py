@@ -46,6 +46,10 @@ class ReportedVersion:
         return (*self.numeric, *self.categorical)
 
 
+MAX_FITTED = 200_000
+"""The most rows fitted on that describe the inputs. Two standard errors of a quantile are then 0.2 % of the rows."""
+
+
 @dataclass(frozen=True)
 class ReportSubject:
     """All that a report shows.
@@ -57,8 +61,9 @@ class ReportSubject:
         fit: the days fitted on.
         validation: the days on which candidates were compared.
         holdout: the days on which the gate decided.
-        fitted_rows: features and outcomes of the rows fitted on; of an adopted version, of those that a fit here would
-            be on.
+        fitted_rows: features of at most MAX_FITTED of the rows fitted on; of an adopted version, of those that a fit
+            here would be on.
+        fitted_truth: the outcomes (f64) of all rows fitted on.
         holdout_rows: the rows that the scores are of.
         challenger: the version that the report is about.
         predict: its scores of other rows.
@@ -74,6 +79,7 @@ class ReportSubject:
     validation: Interval
     holdout: Interval
     fitted_rows: pl.DataFrame
+    fitted_truth: np.ndarray
     holdout_rows: pl.DataFrame
     challenger: ReportedVersion
     predict: Callable[[pl.DataFrame], np.ndarray]
@@ -88,7 +94,7 @@ class ReportSubject:
 
     @property
     def fitted_here(self) -> bool:
-        """Whether the version was fitted on `fitted_rows`; one that was adopted was fitted elsewhere."""
+        """Whether the version was fitted on the rows of `fitted_rows`; one that was adopted was fitted elsewhere."""
         return "adopted_from" not in self.challenger.tags
 
     @property
@@ -100,11 +106,6 @@ class ReportSubject:
     def truth(self) -> np.ndarray:
         """The outcomes (f64) of the holdout rows."""
         return self.holdout_rows[LABEL].to_numpy()
-
-    @cached_property
-    def fitted_truth(self) -> np.ndarray:
-        """The outcomes (f64) of the rows fitted on."""
-        return self.fitted_rows[LABEL].to_numpy()
 
     @cached_property
     def days(self) -> np.ndarray:

@@ -54,9 +54,8 @@ def write_bundle(model: Model, settings: Settings, folder: Path) -> bool:
         target.write_bytes(content)
     kept = {*subject.challenger.inputs, *slice_columns(subject), "day", HORIZON, LABEL}
     subject.holdout_rows.select(pl.col(sorted(kept))).write_parquet(folder / "holdout.parquet")
-    subject.fitted_rows.select(pl.col(sorted({*subject.challenger.inputs, LABEL}))).write_parquet(
-        folder / "fitted.parquet"
-    )
+    subject.fitted_rows.select(pl.col(sorted(subject.challenger.inputs))).write_parquet(folder / "fitted.parquet")
+    pl.DataFrame({LABEL: subject.fitted_truth}).write_parquet(folder / "fitted_truth.parquet")
     about = {
         "decision": decision.model_dump(mode="json"),
         "periods": {name: getattr(subject, name).model_dump(mode="json") for name in PERIODS},
@@ -84,6 +83,7 @@ def read_bundle(name: str, folder: Path) -> ReportSubject:
         validation=validation,
         holdout=holdout,
         fitted_rows=pl.read_parquet(folder / "fitted.parquet"),
+        fitted_truth=pl.read_parquet(folder / "fitted_truth.parquet")[LABEL].to_numpy(),
         holdout_rows=rows,
         challenger=ReportedVersion(
             version=decision.model_version,

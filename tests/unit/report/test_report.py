@@ -20,6 +20,7 @@ from include.report.figures import roc_points
 from include.report.page import make_report, what_follows
 from include.report.subject import ReportedVersion, ReportSubject
 from include.training.costs import Costs
+from include.training.training_set import LABEL
 from tests.pages import HOSTILE, MARKUP, Structure, assert_complete_in_itself
 from tools.model_card import card
 
@@ -118,6 +119,7 @@ def subject_of(kind: str, *, passed: bool = True, champion: bool = True, text: s
         validation=days,
         holdout=days,
         fitted_rows=fitted,
+        fitted_truth=fitted[LABEL].to_numpy(),
         holdout_rows=holdout,
         challenger=version,
         predict=lambda rows: predict(kind, rows),
@@ -200,6 +202,15 @@ def test_the_roc_curve_encloses_the_area_that_is_measured() -> None:
     x, y = np.array(roc_points(subject.truth, subject.challenger.score)).T
     area = subject.problem.metrics(subject.truth, subject.challenger.score)["roc_auc"]
     assert np.trapezoid(y, x) == pytest.approx(area, abs=0.002)
+
+
+def test_the_page_says_if_inputs_are_described_by_some_of_the_rows() -> None:
+    subject = subject_of("binary")
+    count = len(subject.fitted_truth)
+    page = make_report(replace(subject, fitted_rows=subject.fitted_rows[::2])).html
+    assert f"Of {count // 2:,} rows, drawn from the days fitted on" in page
+    assert f"{count:,}" in page
+    assert "drawn from" not in make_report(subject).html
 
 
 def test_unusual_inputs_are_named() -> None:
