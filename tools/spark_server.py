@@ -9,6 +9,7 @@ the machine can read a command line.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -62,7 +63,14 @@ def spark_server(port: int, address: str = "127.0.0.1") -> list[str]:
 
 
 def serve() -> None:
-    """Replace this process by the server, which listens for other containers."""
+    """Replace this process by the server, which listens for other containers.
+
+    What a killed one left goes first: what its jobs had spilled to disk may be rows of people.
+    """
+    os.umask(0o077)
+    if own := os.environ.get("SPARK_LOCAL_DIRS"):
+        for left in (folder for pattern in ("blockmgr-*", "spark-*") for folder in Path(own).glob(pattern)):
+            shutil.rmtree(left)
     program, *arguments = _command("0.0.0.0")
     file = os.environ.get(TOKEN_FILE)
     token = with_token(_read_token(Path(file))) if file else {}

@@ -61,7 +61,7 @@ class AccessError(ActionRequiredError):
 
 
 class UnreachableError(ActionRequiredError):
-    """A database that a feed is extracted from, or the place of the public page, does not answer.
+    """A database that a feed is extracted from, or the place of the public page, does not answer, or Spark lost rows.
 
     Another try may help, so `dags/` retries the step.
     """

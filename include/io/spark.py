@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 from pyspark.errors import PySparkRuntimeError
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql.types import DoubleType, StructType
 
 from include.core.errors import AccessError, ConfigError, DataError
@@ -120,7 +120,8 @@ def folder() -> Iterator[Path]:
 
     It is below the machine's temporary folder (`TMPDIR`), which a Spark server must see too.
     """
-    with tempfile.TemporaryDirectory(prefix=STAGED) as made:
+    # After a failed job, Spark may write while files are removed. The job's error matters; `sweep` removes the rest.
+    with tempfile.TemporaryDirectory(prefix=STAGED, ignore_cleanup_errors=True) as made:
         yield Path(made)
 
 
@@ -239,7 +240,7 @@ def read(
         stored, schema = add_column(stored), schema.add(name, DoubleType())
     with without_values():
         stored.sink_parquet(file, row_group_size=ROW_GROUP)
-    return spark.read.schema(schema).parquet(str(file)), opened.version()
+    return _reader(spark, schema).parquet(str(file)), opened.version()
 
 
 def staged(spark: SparkSession, rows: pl.LazyFrame, file: Path) -> DataFrame:
@@ -252,7 +253,13 @@ def staged(spark: SparkSession, rows: pl.LazyFrame, file: Path) -> DataFrame:
 
 def of_files(spark: SparkSession, columns: Mapping[str, pl.DataType], path: Path) -> DataFrame:
     """Return the rows of a Parquet file, or of those of a folder."""
-    return spark.read.schema(struct_type(columns)).parquet(str(path))
+    return _reader(spark, struct_type(columns)).parquet(str(path))
+
+
+def _reader(spark: SparkSession, schema: StructType) -> DataFrameReader:
+    """Return a reader for which a file that is gone or damaged is an error: a server may be set up to ignore those."""
+    reader = spark.read.schema(schema).option("ignoreMissingFiles", value=False)
+    return reader.option("ignoreCorruptFiles", value=False)
 
 
 def write(

@@ -23,6 +23,7 @@ NOT_REACHED = (
     "backups of databases, tables and the journal (after a restore, type erase --again before any step)",
     "older object versions, if the bucket of tables, artifacts, landing, exports or public pages keeps them",
     "what a step on Databricks writes that runs meanwhile (type erase --check when it has ended)",
+    "files of a step on Spark that was killed: in the temporary folder of tasks, for two days or more",
     "what analysts and Power BI have read, and what was pulled to laptops",
     "copies of exported files and public pages that others made, and those that are not declared any more",
     "messages that were sent, logs of Airflow and of Databricks clusters (no identifier is written there)",

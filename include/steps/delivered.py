@@ -111,11 +111,6 @@ class DeliveryRows:
         parts = ((rows.stored, rows.raw, rows.typed) for rows in found)
         return TypedRows(*(pl.concat(each) for each in zip(*parts, strict=True)))
 
-    def columns(self, raw: Sequence[str], typed: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return some columns of all rows, as landed and typed."""
-        parts = [(block.raw.select(raw), block.typed.select(typed)) for block in self.blocks()]
-        return pl.concat(part for part, _ in parts), pl.concat(part for _, part in parts)
-
     def with_current(self, table: pl.LazyFrame) -> Iterator[tuple[TypedRows, pl.DataFrame]]:
         """Yield each block and the rows that a table has of it now, in the order of the file."""
         day, delivery_id = self.about["day"], self.about["delivery_id"]

@@ -19,7 +19,7 @@ import polars as pl
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from include.core.errors import ConfigError, DataError
+from include.core.errors import ConfigError, UnreachableError
 from include.core.personal import has_sealed_text
 from include.io import spark
 from include.io.executors import errors_of_kernels, map_blocks
@@ -90,36 +90,39 @@ class SparkRows(DeliveryRows, Marks):
             return pl.LazyFrame(schema=self._stored)
         return pl.scan_parquet(files, schema=self._stored, hive_partitioning=False)
 
-    def _read_marks(self) -> tuple[dict[str, int], pl.DataFrame]:
-        """Return how many rows each rule asks, and the place of each row that breaks one, with the rules.
+    def _read(self, number: int, *columns: str, **named: pl.Expr) -> pl.DataFrame:
+        """Return the place and some columns of the typed rows of a block, in order.
 
         Raises:
-            DataError: a row did not come back, or came back twice.
+            UnreachableError: a row is not there, or is there twice: files may go at any time before the step ends.
         """
+        start, height = sum(self._heights[:number]), self._heights[number]
+        rows = self._scan(number).select(PLACE, *columns, **named).collect().sort(PLACE)
+        if not rows[PLACE].equals(pl.int_range(start, start + height, dtype=pl.Int64, eager=True)):
+            raise self._lost(f"block {number + 1} of {len(self._heights)}", height, rows[PLACE])
+        return rows
+
+    def _read_marks(self) -> tuple[dict[str, int], pl.DataFrame]:
+        """Return how many rows each rule asks, and the place of each row that breaks one, with the rules."""
         names, rules = [*self._kernel.asked.values()], [*self._kernel.broken.values()]
         counted, found = dict.fromkeys(names, 0), [pl.DataFrame(schema={PLACE: pl.Int64(), **_flags(rules)})]
-        start = 0
-        for number, height in enumerate(self._heights):
-            marks = self._scan(number).select(PLACE, *names, *rules).collect().sort(PLACE)
-            if not marks[PLACE].equals(pl.int_range(start, start + height, dtype=pl.Int64, eager=True)):
-                raise self._lost(number, marks[PLACE])
+        for number in range(len(self._heights)):
+            marks = self._read(number, *names, *rules)
             for name in names:
                 counted[name] += int(marks[name].sum())
             found.append(marks.select(PLACE, *rules).filter(pl.any_horizontal(False, *rules)))
-            start += height
         return counted, pl.concat(found)
 
-    def _lost(self, number: int, places: pl.Series) -> DataError:
+    def _lost(self, what: str, rows: int, places: pl.Series) -> UnreachableError:
         found = f"{len(places)} rows, {places.n_unique()} of them different"
-        return DataError(
-            f"{self._reader.table}, {self.about['delivery_id']}: of the {self._heights[number]} rows of block "
-            f"{number + 1} of {len(self._heights)}, {found}, came back from Spark; nothing was written. Run the step "
-            "again; if the same happens, look whether worker and Spark server have the same folder TMPDIR, and whether "
-            "something else removes files there"
+        return UnreachableError(
+            f"{self._reader.table}, {self.about['delivery_id']}: of the {rows} rows of {what}, {found}, came back from "
+            "Spark, so it has no verdict. Run the step again; if the same happens, look whether worker and Spark "
+            "server have the same folder TMPDIR, and whether something else removes files there"
         )
 
     def _typed_block(self, number: int) -> pl.DataFrame:
-        return self._scan(number).sort(PLACE).select(self._kernel.typed.keys()).collect()
+        return self._read(number, *self._kernel.typed).drop(PLACE)
 
     def _block(self, number: int) -> TypedRows:
         return TypedRows(*self._reader.landed(self.about, *self._ranges[number]), self._typed_block(number))
@@ -148,7 +151,7 @@ class SparkRows(DeliveryRows, Marks):
         staged.mkdir()
         count = start = 0
         for block, height in enumerate(self._heights):
-            keys = self._scan(block).select(PLACE, asked=asked(number), **key).sort(PLACE).collect()
+            keys = self._read(block, asked=pl.col(asked(number)), **key)
             kept = keys.filter(left[start : start + height] & keys["asked"]).drop("asked")
             kept.write_parquet(staged / f"{block:06}.parquet", row_group_size=spark.ROW_GROUP)
             count += kept.height
@@ -156,10 +159,15 @@ class SparkRows(DeliveryRows, Marks):
         with spark.opened() as session:
             rows = spark.of_files(session, columns, staged)
             times = F.count(F.lit(1)).over(Window.partitionBy(*key))
-            rows.withColumn("times", times).filter("times > 1").select(PLACE).write.parquet(str(alike))
+            repeated = rows.withColumn("times", times).filter("times > 1").select(PLACE)
+            repeated.write.parquet(str(alike))
+            written = spark.of_files(session, {PLACE: pl.Int64()}, alike).count()
         shutil.rmtree(staged)
         found = [pl.read_parquet(file, columns=[PLACE])[PLACE] for file in alike.glob("*.parquet")]
-        return count, to_places(pl.concat([pl.Series(PLACE, dtype=pl.Int64), *found]).sort())
+        places = pl.concat([pl.Series(PLACE, dtype=pl.Int64), *found]).sort()
+        if not len(places) == places.n_unique() == written:
+            raise self._lost(f"equal keys of rule {number}", written, places)
+        return count, to_places(places)
 
     def values(self, columns: Sequence[pl.Expr], left: pl.Series) -> pl.DataFrame:
         """Return some columns of the rows that are left."""

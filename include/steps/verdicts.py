@@ -20,25 +20,22 @@ import polars as pl
 from include.core import schemas
 from include.core.erasure import Erasures
 from include.core.feeds import Feed
-from include.core.formats.explain import explain
 from include.core.journal import SET_ASIDE, Entry
 from include.core.names import clean_table, quarantine_table, raw_table
 from include.core.point_in_time import counting_rows, rows_before
 from include.core.project import Project
 from include.core.records import Refusal
 from include.core.settings import Settings
-from include.core.storable import MAX_KEY_BYTES, UNSTORABLE
 from include.io import artifacts, postgres
 from include.io.tables import Scope, Tables
 from include.quality.examples import EXAMPLES, examples, sentence
+from include.quality.malformed import malformed_names, telling_rows, why_malformed
 from include.steps.delivered import DeliveryRows, Reader, RowPlace, TypedRows, chunks, require_rows
 
 if TYPE_CHECKING:
     from include.quality.suites import Finding, Suites
 
 log = logging.getLogger(__name__)
-
-MAX_EXPLAINED = 5  # columns with malformed values that a message explains
 
 
 @dataclass(frozen=True)
@@ -185,54 +182,15 @@ def _verdicts(
 
 
 def _explained(project: Project, feed: Feed, finding: "Finding", rows: DeliveryRows) -> "Finding":
-    """Return a finding; one about malformed values says why they are malformed.
-
-    Of a large delivery, this needs the malformed columns, and those of their types, of all rows.
-    """
+    """Return a finding; one about malformed values says why they are malformed."""
     if finding.success or finding.columns != ("_malformed",):
         return finding
+    names = malformed_names(rows.typed())
     if rows.whole:
         raw, typed = rows.whole.raw, rows.whole.typed
     else:
-        first = _malformed_names(pl.concat(block.select("_malformed") for block in rows.typed()))
-        kinds = {feed.columns[name].type for name in first if name in feed.columns}
-        of_kinds = [name for name, column in feed.kept.items() if name in first or column.type in kinds]
-        raw, typed = rows.columns(of_kinds, [*dict.fromkeys(("day", "_malformed", *of_kinds))])
-    return replace(finding, observed=_why_malformed(project, feed, raw, typed))
-
-
-def _why_malformed(project: Project, feed: Feed, raw: pl.DataFrame, typed: pl.DataFrame) -> str:
-    """Say what malformed values look like, and which line of YAML would accept them."""
-    whys = []
-    for name in _malformed_names(typed):
-        if name == "entity_id":
-            whys.append(f"entity_id: longer than {MAX_KEY_BYTES:,} bytes; shorten a column of the key")
-            continue
-        column = feed.columns[name]
-        if column.data_class == "identifier":
-            whys.append(f"{name}: a value does not match its format")
-            continue
-        if not all(column.has_form(text) for text in raw[name].drop_nulls().unique() if "\x00" not in text):
-            whys.append(f"{name}: a value does not match its format, {column.format}")
-            continue
-        if name == feed.day_column:
-            if typed.select(schemas.is_of_another_date(feed, project.timezone)).to_series().any():
-                whys.append(f"{name}: a row is of another date than the file ({typed['day'][0]})")
-            if not (raw[name].is_not_null() & typed[name].is_null()).any():
-                continue
-        parsed = raw.select(schemas.parse(pl.col(name), column.type, feed.format)).to_series()
-        if not (parsed.is_not_null() & typed[name].is_null()).any():
-            alike = pl.concat([raw[other] for other, declared in feed.kept.items() if declared.type == column.type])
-            whys.append(f"{name}: {explain(feed.format, column.type, raw[name], alike, project.timezone)}")
-        else:
-            whys.append(f"{name}: found {UNSTORABLE[column.type]}")
-    return "; ".join(whys)
-
-
-def _malformed_names(typed: pl.DataFrame) -> list[str]:
-    """Return the columns with malformed values, of which a message explains the first ones."""
-    names = typed["_malformed"].drop_nulls().str.split(",").explode().unique(maintain_order=True)
-    return names[:MAX_EXPLAINED].to_list()
+        raw, typed = telling_rows(project, feed, names, ((block.raw, block.typed) for block in rows.blocks()))
+    return replace(finding, observed=why_malformed(project, feed, names, raw, typed))
 
 
 def _verdict_on(project: Project, rows: DeliveryRows, findings: Sequence["Finding"]) -> _Verdict:

@@ -38,11 +38,11 @@ from include.config.loading import load_project
 from include.core import schemas
 from include.core.errors import UnreadableError
 from include.core.feeds import Feed
-from include.core.formats import Limits
+from include.core.formats import Limits, explain
 from include.core.formats.unpack import unpacked
 from include.core.personal import HashKey, opened, protect
 from include.core.yaml_file import read_yaml
-from include.steps.verdicts import _why_malformed
+from include.quality import malformed
 
 FOLDER = Path(__file__).parents[1] / "corpus"
 CASES: list[dict[str, Any]] = read_yaml(FOLDER / "cases.yaml")["cases"]
@@ -83,7 +83,8 @@ def read(case: dict[str, Any]) -> tuple[Feed, pl.DataFrame, pl.DataFrame, str | 
 
 
 def why_malformed(feed: Feed, raw: pl.DataFrame, typed: pl.DataFrame) -> str:
-    return _why_malformed(load_project("ferries"), feed, raw, typed)
+    names = malformed.malformed_names([typed])
+    return malformed.why_malformed(load_project("ferries"), feed, names, raw, typed)
 
 
 def comparable(value: object) -> object:
@@ -120,6 +121,28 @@ def verdict(case: dict[str, Any]) -> tuple[str, Any]:
     shown = case.get("shows", "value")
     column = typed[shown] if shown in typed.columns else pl.Series([])
     return "values", [comparable(value) for value in column] if shown != "remark" else [remark]
+
+
+def test_a_few_rows_of_a_large_delivery_say_why_values_are_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As all rows do, wherever blocks begin; a text that is not tried, or comes again, tells nothing."""
+    monkeypatch.setattr(explain, "MAX_TEXTS", 2)
+    monkeypatch.setattr(malformed, "MAX_TEXTS", 2)
+    project, told = load_project("ferries"), 0
+    for case in CASES:
+        if "malformed" not in case:
+            continue
+        feed, raw, typed, _ = read(case)
+        raw, typed = pl.concat([raw] * 3), pl.concat([typed] * 3)
+        names = malformed.malformed_names([typed])
+        of_block = raw.height // 6 + 1
+        blocks = [(raw[at : at + of_block], typed[at : at + of_block]) for at in range(0, raw.height, of_block)]
+        assert malformed.malformed_names(block for _, block in blocks) == names
+        some = malformed.telling_rows(project, feed, names, blocks)
+        assert some[0].height == some[1].height
+        told += some[0].height < raw.height / 2
+        few, all_rows = (malformed.why_malformed(project, feed, names, *rows) for rows in (some, (raw, typed)))
+        assert few == all_rows, case["rule"]
+    assert told > 20
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["rule"])

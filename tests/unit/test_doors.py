@@ -229,9 +229,16 @@ def test_the_processes_of_another_user_are_not_of_the_stack(tmp_path: Path) -> N
     assert (bool(found[0]), bool(found[NOBODY])) == (True, False)
 
 
-def test_the_server_of_the_image_reads_its_token_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_of_the_image_reads_its_token_from_a_file_and_leaves_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[dict[str, str]] = []
     monkeypatch.setattr(os, "execve", lambda program, arguments, environment: started.append(environment))
+    umasks: list[int] = []
+    monkeypatch.setattr(os, "umask", umasks.append)
+    for name in ("blockmgr-1", "spark-2", "mine"):
+        (tmp_path / "spill" / name).mkdir(parents=True)
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path / "spill"))
     file = tmp_path / "token"
     file.write_text("the-token\n", encoding="utf-8")
 
@@ -240,6 +247,10 @@ def test_the_server_of_the_image_reads_its_token_from_a_file(tmp_path: Path, mon
     monkeypatch.delenv(spark_server.TOKEN_FILE)
     spark_server.serve()
     assert [given.get("SPARK_CONNECT_AUTHENTICATE_TOKEN") for given in started] == ["the-token", None]
+    assert {*umasks} == {0o077}
+    assert [left.name for left in (tmp_path / "spill").iterdir()] == ["mine"], (
+        "what a killed server had spilled is gone"
+    )
 
     file.write_text("\n", encoding="utf-8")
     monkeypatch.setenv(spark_server.TOKEN_FILE, str(file))

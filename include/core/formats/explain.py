@@ -55,8 +55,8 @@ def explain(declared: Format, kind: str, texts: pl.Series, alike: pl.Series, zon
         alike: the values of all columns of this type, which what is proposed must not break.
         zone: the timezone of the project, a likely one of local times.
     """
-    _, wrong = _sorted(texts, declared, kind)
-    right, _ = _sorted(alike, declared, kind)
+    _, wrong = sorted_texts(texts, declared, kind)
+    right, _ = sorted_texts(alike, declared, kind)
     expected = f"declared is {_expected(declared, kind)}"
     if wrong.is_empty():
         return expected
@@ -88,10 +88,14 @@ def explain(declared: Format, kind: str, texts: pl.Series, alike: pl.Series, zon
     return f"found {found}, {expected}; declare which one it is: {' or '.join([*lines][:MAX_LINES])}"
 
 
-def _sorted(texts: pl.Series, declared: Format, kind: str) -> tuple[pl.Series, pl.Series]:
-    """Return the different texts that are right and those that are malformed."""
-    written = texts.to_frame("text").select(values.present(pl.col("text"), declared)).to_series()
-    unique = written.drop_nulls().unique(maintain_order=True)
+def written(texts: pl.Series, declared: Format) -> pl.Series:
+    """Return texts with null in place of the words that mean: no value."""
+    return texts.to_frame("text").select(values.present(pl.col("text"), declared)).to_series()
+
+
+def sorted_texts(texts: pl.Series, declared: Format, kind: str) -> tuple[pl.Series, pl.Series]:
+    """Return the first MAX_TEXTS different texts that are right, and those that are malformed."""
+    unique = written(texts, declared).drop_nulls().unique(maintain_order=True)
     parsed = unique.to_frame("text").select(schemas.parse(pl.col("text"), kind, declared)).to_series()
     return unique.filter(parsed.is_not_null())[:MAX_TEXTS], unique.filter(parsed.is_null())[:MAX_TEXTS]
 
