@@ -253,6 +253,7 @@ def test_an_error_that_a_person_has_to_fix_is_reported(
     assert not Tables(here).exists("features_flights")
 
 
+@pytest.mark.drill
 def test_a_step_that_comes_too_early_is_skipped_and_runs_when_it_is_cleared(
     project: Project,
     here: Settings,

@@ -252,6 +252,7 @@ def test_connections_of_airflows_database_are_used_and_a_missing_one_is_named(st
     assert "hidden" not in said
 
 
+@pytest.mark.drill
 def test_training_stops_at_a_day_that_fails(stack: Stack, commands: Airflow) -> None:
     conf = json.dumps({"fail": "2013-03-02"})
     code, said = backfill(commands, "model_train", "-s", "2013-03-01", "-e", "2013-03-04", "-c", conf)
@@ -271,6 +272,7 @@ def pause(stack: Stack, dag_id: str, paused: bool) -> None:
         api.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": paused}).raise_for_status()
 
 
+@pytest.mark.drill
 def test_an_interrupted_backfill_continues_and_can_be_watched_again(stack: Stack, commands: Airflow) -> None:
     days = ("2013-06-01", "2013-06-02")
     slowly = ("--max-active-runs", "1", "-c", json.dumps({"seconds": 5}))

@@ -193,6 +193,7 @@ class TestKilled:
         validate(project, FOUR, settings)
         assert_same_content(settings, undisturbed)
 
+    @pytest.mark.drill
     def test_validate_killed_and_run_again_gives_the_same_rows(
         self, project: Project, settings: Settings, undisturbed: Settings
     ) -> None:

@@ -83,6 +83,7 @@ def overwritten(load_changed: Callable[..., Project]) -> Project:
     return load_changed("drugstore", change)
 
 
+@pytest.mark.drill
 def test_history_copied_in_any_order_then_live(install: Install, live_from: Project) -> None:
     """Names, times and the order of copying history mean nothing; from LIVE on, the time of an object counts."""
     ends = []

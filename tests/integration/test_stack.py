@@ -185,6 +185,7 @@ def test_after_sourcing_env_commands_use_the_stack(stack: Stack) -> None:
     assert (stack.home / "env").stat().st_mode & 0o077 == 0, "the file contains keys: only its owner may read it"
 
 
+@pytest.mark.drill
 def test_starting_again_changes_nothing(stack: Stack) -> None:
     before = running_pids(stack)
     Stack(stack.home, bundle=stack.bundle).start()

@@ -98,6 +98,7 @@ def test_nights_are_those_in_folders(
 
 
 @pytest.mark.spark
+@pytest.mark.drill
 def test_files_of_a_failed_commit_belong_to_no_version(
     project: Project, own: Settings, staged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
