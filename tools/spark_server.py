@@ -69,8 +69,9 @@ def serve() -> None:
     """
     os.umask(0o077)
     if own := os.environ.get("SPARK_LOCAL_DIRS"):
-        for left in (folder for pattern in ("blockmgr-*", "spark-*") for folder in Path(own).glob(pattern)):
-            shutil.rmtree(left)
+        for pattern in ("blockmgr-*", "spark-*"):
+            for left in Path(own).glob(pattern):
+                shutil.rmtree(left)
     program, *arguments = _command("0.0.0.0")
     file = os.environ.get(TOKEN_FILE)
     token = with_token(_read_token(Path(file))) if file else {}

@@ -45,6 +45,7 @@ from tests.integration.small import select
 from tests.integration.training import DAYS, correct
 from tests.integration.training import PROJECT as FERRIES
 from tests.landing import DAY, VESSEL, deliver_one, logbook, rows_of, sailings, spoil, text_of, versions
+from tests.marks import mostly_drills
 from tests.spark_connect import TOKEN, begun, given_as_text, run
 from tests.unit.test_corpus import CASES, landed
 from tools.spark_server import TOKEN_FILE
@@ -62,7 +63,6 @@ print(scored(load_model("late_ferry").model_copy(update={"run_on": spark}), sett
 """
 LoadChanged = Callable[..., Project]
 """The fixture `load_changed`."""
-OWN, SERVER = pytest.param(False, id="own Spark"), pytest.param(True, id="server")
 
 
 def scored(model: Model, settings: Settings) -> str:
@@ -96,7 +96,7 @@ def scores(settings: Settings) -> pl.DataFrame:
     return Tables(settings).scan("scores_late_ferry").sort("day", "model_version", "entity_id").collect()
 
 
-@pytest.mark.parametrize("shared", [pytest.param(False, id="own Spark", marks=pytest.mark.drill), SERVER])
+@pytest.mark.parametrize("shared", mostly_drills((False, True), in_ci=(True,)))
 def test_scores_are_equal(trained: Settings, remote: str, shared: bool) -> None:
     record = printed(SCORE, remote if shared else None, trained)
     on_spark = scores(trained)
@@ -128,7 +128,7 @@ def in_tables(settings: Settings) -> list[Any]:
         return [*connection.execute(sa.text(f"SELECT {columns} FROM outcomes ORDER BY {columns}"))]
 
 
-@pytest.mark.parametrize("shared", [OWN, pytest.param(True, id="server", marks=pytest.mark.drill)])
+@pytest.mark.parametrize("shared", mostly_drills((False, True), in_ci=(False,)))
 def test_outcomes_are_equal(prepared: Settings, remote: str, shared: bool) -> None:
     correct(prepared, DAYS.start, minutes_before_cutoff=5)
     assert int(printed(OUTCOMES, remote if shared else None, prepared)) > 1000
