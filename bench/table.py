@@ -101,12 +101,17 @@ def main(
     only: Annotated[str, typer.Option(help=f"some of {', '.join(MODULES)}, with commas; default: all")] = "",
     page: Annotated[Path, typer.Option(help="the page whose rows of these benchmarks are replaced")] = PAGE,
 ) -> None:
-    """Measure, print one table, and write it; exit code 1 if a goal is missed."""
+    """Measure, print one table, and write it; exit code 1 if a goal is missed.
+
+    The page is written after each benchmark, so that one that fails loses nothing of those before it.
+    """
     chosen = [name for name in only.split(",") if name] or [*MODULES]
     if wrong := set(chosen) - set(MODULES):
         raise typer.BadParameter(f"{', '.join(sorted(wrong))}: there is {', '.join(MODULES)}")
     cpu.adopt_orphans()
-    measured = []
+    commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], cwd=PAGE.parent, text=True).strip()
+    of = f"commit {commit}, {machine.describe()}"
+    measured: list[BenchRun] = []
     for name in chosen:
         if find_spec(f"bench.{name}") is None or not hasattr(module := import_module(f"bench.{name}"), "results"):
             console.print(f"{name}: has no goals to measure here")
@@ -114,15 +119,13 @@ def main(
         console.rule(name)
         meter = machine.LoadMeter()
         measured.append(BenchRun(name, module.results(), meter.read()))
+        write(page, lambda old: rendered(measured[-1:], datetime.now(UTC), of, old))
     found = [each for of_module in measured for each in of_module.with_verdicts]
     console.print(machine.describe())
     console.print(goals_table(found))
     for each in measured:
         if not each.load.is_trusted:
             console.print(f"{each.module}: the machine was too busy to trust seconds: {each.load}")
-    commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], cwd=PAGE.parent, text=True).strip()
-    of = f"commit {commit}, {machine.describe()}"
-    write(page, lambda old: rendered(measured, datetime.now(UTC), of, old))
     raise typer.Exit(int(any(each.passed is False for each in found)))
 
 

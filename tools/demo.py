@@ -52,13 +52,23 @@ class AirflowApi:
     def wait_for_dags(self, dag_ids: Sequence[str]) -> None:
         """Wait until the DAG processor has read all of the DAGs, then unpause them."""
         deadline = time.monotonic() + 120
-        while missing := set(dag_ids) - {d["dag_id"] for d in self._get("/dags", limit=100)["dags"]}:
+        while missing := set(dag_ids) - self._shown_dags():
             if time.monotonic() > deadline:
                 errors = [e["stack_trace"] for e in self._get("/importErrors")["import_errors"]]
                 raise DemoError(f"Airflow does not show {', '.join(sorted(missing))}\n" + "\n".join(errors))
             time.sleep(POLL_SECONDS)
         for dag_id in dag_ids:
             self._call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def _shown_dags(self) -> set[str]:
+        """Return all DAGs that Airflow shows, whose answers have at most a hundred."""
+        found: set[str] = set()
+        read, there = 0, 1
+        while read < there:
+            page = self._get("/dags", limit=100, offset=read, order_by="dag_id")
+            found |= {dag["dag_id"] for dag in page["dags"]}
+            there, read = page["total_entries"], read + max(len(page["dags"]), 1)
+        return found
 
     def run(self, dag_ids: Sequence[str], run_id: str, day: date, **conf: str) -> list[tuple[str, str]]:
         """Start the runs of a day that do not exist yet. Return those that have not succeeded yet."""

@@ -69,6 +69,15 @@ class Aggregate:
         if self.function in ("min", "max"):
             yield getattr(F, self.function)(value).alias(self._part(self.function))
 
+    def of_parts(self) -> Iterator[Column]:
+        """Return the parts of several sets of a delivery's rows, from the parts of each; no fractional sums."""
+        if self.function in ("count", "mean", "share"):
+            yield F.sum(self._part("count")).alias(self._part("count"))
+        if self.function in ("mean", "sum", "share"):
+            yield F.sum(self._part("sum")).alias(self._part("sum"))
+        if self.function in ("min", "max"):
+            yield getattr(F, self.function)(self._part(self.function)).alias(self._part(self.function))
+
     def over(self, window: Window) -> Column:
         """Return the aggregate of the deliveries of a window, from their parts."""
         within = F.col(AGE).between(window.newest, window.oldest)
@@ -102,11 +111,21 @@ def _ordered_sum(values: Column) -> Column:
 
 
 def per_delivery(rows: DataFrame, groups: Sequence[Sequence[str]], aggregates: Sequence[Aggregate]) -> DataFrame:
-    """Return a row for each day, delivery and group, after one pass over the rows for all groups."""
+    """Return a row for each day, delivery and group, after one pass over the rows for all groups.
+
+    Of several groups, rows are first aggregated by all of their columns together, unless doubles are added or compared.
+    That leaves far fewer rows, for each of which the text of each group is made.
+    """
     group = F.explode(F.array_compact(F.array(*(key(group) for group in groups)))).alias(GROUP)
-    columns = {each.column for each in aggregates}
-    grouped = rows.select("day", "delivery_id", *sorted(columns), group).groupBy("day", "delivery_id", GROUP)
-    return grouped.agg(*(part for each in aggregates for part in each.of_delivery()))
+    parts = [part for each in aggregates for part in each.of_delivery()]
+    of_delivery, columns = ("day", "delivery_id"), sorted({each.column for each in aggregates})
+    together = sorted({name for each in groups for name in each})
+    fractional = [field.name for field in rows.schema if isinstance(field.dataType, FractionalType)]
+    if len(groups) > 1 and not {*together} & {*fractional} and not any(each.fractional for each in aggregates):
+        rows = rows.groupBy(*of_delivery, *together).agg(*parts)
+        parts = [part for each in aggregates for part in each.of_parts()]
+        columns = [name for name in rows.columns if name not in (*of_delivery, *together)]
+    return rows.select(*of_delivery, *columns, group).groupBy(*of_delivery, GROUP).agg(*parts)
 
 
 def per_run_date(known: DataFrame, aggregates: Sequence[Aggregate], windows: Sequence[Window]) -> DataFrame:

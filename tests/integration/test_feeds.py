@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from include.core.errors import ConfigError
 from include.core.project import Project
-from include.features import Feeds, feeds
+from include.features import Feeds, feeds, windows
 from include.io.spark import session
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(300)]
@@ -216,6 +216,28 @@ class TestWindows:
             [("A", "Ax", 1, 1, 1), ("AA", "x", 2, 2, 2), ("A", None, 1, None, None)], key=repr
         )
 
+    def test_several_groups_of_whole_numbers_give_the_same_as_each_alone(self, spark: SparkSession) -> None:
+        """These are aggregated in two passes: several rows of a store and item, without a value, of two deliveries."""
+        given = [("A", "x", 3), ("A", "x", None), ("A", "x", 0), ("A", "y", 5), ("B", "x", None), (None, "y", 9)]
+        shop = Shop(
+            spark,
+            ("sales", before(7), "a", [(*each, 1.0) for each in given]),
+            ("sales", before(8), "b", [("A", "y", -4, 1.0), ("B", "x", 2, 1.0)]),
+        )
+        rows = day_frame(spark, (DAY, "A", "x"), (DAY, "A", "y"), (DAY, "B", "x"))
+        functions = {name: ("units", name) for name in windows.FUNCTIONS}
+        groups = ["store", "item", ("store", "item")]
+
+        def add(to: DataFrame, by: Any) -> DataFrame:
+            return shop.known({DAY: ["a", "b"]}).add_windows(to, "sales", by=by, days=[1, 2], **functions)
+
+        together, alone = add(rows, groups), rows
+        for group in groups:
+            alone = add(alone, group)
+        assert collected(together, *together.columns) == collected(alone, *together.columns)
+        names = [f"{name}_store_2d" for name in ("count", "max", "mean", "min", "share", "sum")]
+        assert collected(together, "store", "item", *names)[0] == ("A", "x", 4, 5, 1.0, -4, 0.75, 4)
+
     def test_a_large_number_of_groups_gives_the_same(
         self, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -256,8 +278,8 @@ class TestWindows:
         rows = day_frame(spark, (DAY, "A", "x"), (NEXT, "A", "x"))
 
         def made(known: Mapping[date, Sequence[str]], of: DataFrame) -> list[tuple[Any, ...]]:
-            windows = shop.known(known).add_windows(of, "sales", by="store", days=[7], sold=("amount", "mean"))
-            return collected(windows, "day", "sold_store_7d")
+            found = shop.known(known).add_windows(of, "sales", by="store", days=[7], sold=("amount", "mean"))
+            return collected(found, "day", "sold_store_7d")
 
         alone = [row for day in knows for row in made({day: knows[day]}, rows.where(F.col("day") == day))]
         assert made(knows, rows) == alone

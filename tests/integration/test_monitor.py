@@ -243,17 +243,6 @@ def test_a_regression_is_measured_on_rows_with_a_value(
     assert of_all(prepared_days, DAY, "mean_error") == (1, pytest.approx((-19.99 + 0.11 + 0.21) / 3), 3)
 
 
-def test_more_days_than_a_block_give_the_same_result(
-    prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(prepared_days, ferries, NEXT, LATER)
-    expected = stored(prepared_days)
-    execute(prepared_days, "TRUNCATE performance_daily")
-    monkeypatch.setattr(postgres.performance, "BLOCK_DAYS", 1)
-    assert run(prepared_days, ferries, LATER)[0].days == 2
-    assert stored(prepared_days) == expected
-
-
 def test_a_change_during_a_run_is_measured_by_the_next_run(
     prepared_days: Settings, ferries: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

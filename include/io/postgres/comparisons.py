@@ -16,7 +16,7 @@ from include.core.project import Project
 from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import engine, lock
+from include.io.postgres.connection import engine, lock, transaction
 from include.io.postgres.promotions import read_earlier_champions
 from include.io.postgres.schema import (
     batches,
@@ -26,6 +26,7 @@ from include.io.postgres.schema import (
     predictions,
     published,
 )
+from include.io.postgres.with_outcomes import read_whole_day, select_with_outcomes
 from include.monitoring.degradation import ComparedDay, Comparison
 from include.monitoring.records import MonitoredModel
 
@@ -89,32 +90,18 @@ def read_rows(
     Returns:
         day, horizon, entity_id, the columns of predictions, outcome (f64) and the slices' columns as text, sorted.
     """
-    entities = schema.entities(project.name, *declared.slices)
-    p, o, e = predictions.c, outcomes.c, entities.c
-    of_outcome = (o.project == project.name) & (o.outcome == model.outcome)
-    key = sa.func.concat_ws(" ", str(due.day), p.horizon, p.entity_id)
-    statement = (
-        sa
-        .select(p.horizon, p.entity_id, *schema.as_predicted(p), o.value)
-        .add_columns(*(sa.cast(e[name], sa.Text) for name in declared.slices))
-        .select_from(
-            predictions.join(
-                outcomes, of_outcome & (o.day == p.day + p.horizon) & (o.entity_id == p.entity_id)
-            ).outerjoin(entities, (e.day == p.day) & (e.horizon == p.horizon) & (e.entity_id == p.entity_id))
-        )
-        .where(p.batch_id == due.batch_id, p.day == due.day, o.value.is_not(None))
-        .order_by(sa.func.sha256(sa.func.convert_to(key, "UTF8")))
-        .limit(declared.rows)
+    rows = select_with_outcomes(project, model.outcome, due.batch_id, due.day, due.horizon_days, declared.slices)
+    key = sa.func.concat_ws(
+        sa.literal_column("' '"), sa.literal_column(f"'{due.day}'"), predictions.c.horizon, predictions.c.entity_id
     )
-    types: dict[str, Any] = {
-        HORIZON: pl.Int32(),
-        "entity_id": pl.String(),
-        **PREDICTION_COLUMNS,
-        "outcome": pl.Float64(),
-        **dict.fromkeys(declared.slices, pl.String()),
-    }
-    with engine(settings).connect() as connection:
-        found = pl.DataFrame([tuple(row) for row in connection.execute(statement)], schema=types, orient="row")
+    statement = (
+        rows
+        .where(outcomes.c.value.is_not(None))
+        .order_by(sa.func.sha256(sa.func.convert_to(key, sa.literal_column("'UTF8'"))))
+        .limit(sa.literal_column(str(declared.rows)))
+    )
+    with transaction(settings) as reading:
+        found = read_whole_day(reading, statement)
     return found.select(pl.lit(due.day).alias("day"), pl.all()).sort(HORIZON, "entity_id")
 
 

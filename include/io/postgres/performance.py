@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import adbc_driver_manager.dbapi
 import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from include.core.feeds import HORIZON
-from include.core.interval import BLOCK_DAYS
 from include.core.project import Project
-from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import Settings
 from include.io.postgres import schema
-from include.io.postgres.connection import engine, lock
-from include.io.postgres.schema import batches, outcome_days, outcomes, performance_daily, predictions, published
+from include.io.postgres.connection import engine, execute, lock, transaction
+from include.io.postgres.schema import batches, outcome_days, performance_daily, published
+from include.io.postgres.with_outcomes import read_whole_day, select_with_outcomes
 from include.monitoring.records import DayValue, MonitoredModel
 
 MEASURED_BY = 2  # increase it when the metrics are computed differently, so that all days are measured again
@@ -29,7 +29,9 @@ class Due:
     """A day to be measured: its published batch, its outcomes or the declaration changed since the last time."""
 
     day: date
+    batch_id: str
     model_version: int
+    horizon_days: int
     digest: str
 
 
@@ -56,7 +58,7 @@ def replace_performance(
         min_rows: of a slice; a day is measured again when slices or rows are declared otherwise.
         measure: gets the predictions of one run date, sorted by horizon and entity_id: horizon, entity_id, the columns
             of predictions, outcome (f64, null if unknown or none), and the slices' columns as text. Returns slice,
-            slice_value, metric, value, rows.
+            slice_value, metric, value, rows. One run date is in memory at a time.
 
     Returns:
         The number of days that were measured, and of rows written.
@@ -67,79 +69,61 @@ def replace_performance(
     with engine(settings).begin() as writing:
         lock(writing, f"performance {model.name}")
         # The rows that a day is measured from and their digest must be of one moment, after the lock was acquired.
-        with engine(settings).connect().execution_options(isolation_level="REPEATABLE READ") as reading:
+        with transaction(settings, of_one_moment=True) as reading:
             due = _read_due(reading, project, model, how)
-            for start in range(0, len(due), BLOCK_DAYS):
-                part = due[start : start + BLOCK_DAYS]
-                rows = _read_predictions(reading, project, model, slices, [d.day for d in part])
-                measured = [
-                    {**row, "model": model.name, "run_id": settings.run_id, **vars(d)}
-                    for d in part
-                    for row in measure(rows.filter(pl.col("day") == d.day).drop("day")).iter_rows(named=True)
-                ]
-                table = performance_daily
-                days = [d.day for d in part]
-                writing.execute(sa.delete(table).where(table.c.model == model.name, table.c.day.in_(days)))
-                if measured:
-                    writing.execute(sa.insert(table), measured)
-                written += len(measured)
+            for each in due:
+                measured = measure(_read_predictions(reading, project, model, slices, each))
+                about = {
+                    "model": model.name,
+                    "day": each.day,
+                    "model_version": each.model_version,
+                    "digest": each.digest,
+                    "run_id": settings.run_id,
+                }
+                own = (performance_daily.c.model == model.name) & (performance_daily.c.day == each.day)
+                writing.execute(sa.delete(performance_daily).where(own))
+                if rows := [row | about for row in measured.iter_rows(named=True)]:
+                    writing.execute(sa.insert(performance_daily), rows)
+                written += len(rows)
     return len(due), written
 
 
-def _read_due(connection: sa.Connection, project: Project, model: MonitoredModel, how: list[Any]) -> list[Due]:
+def _read_due(
+    reading: adbc_driver_manager.dbapi.Cursor, project: Project, model: MonitoredModel, how: list[Any]
+) -> list[Due]:
     s, b, o, p = published.c, batches.c, outcome_days.c, performance_daily.c
-    measured_from = sa.select(p.digest).where(p.model == s.model, p.day == s.day).limit(1).scalar_subquery()
-    of_outcomes = sa.func.string_agg(o.digest, postgresql.aggregate_order_by(sa.literal(" "), o.day))
+    measured_from = (
+        sa.select(p.digest).where(p.model == s.model, p.day == s.day).limit(sa.literal_column("1")).scalar_subquery()
+    )
+    of_outcomes = sa.func.string_agg(o.digest, postgresql.aggregate_order_by(sa.literal_column("' '"), o.day))
     target_days = o.day.between(s.day, s.day + b.horizon_days)
+    of_model = sa.literal(model.name, schema.TEXT)
     statement = (
         sa
-        .select(s.day, b.model_version, s.batch_id, of_outcomes, measured_from)
+        .select(s.day, sa.cast(s.batch_id, schema.TEXT), b.model_version, b.horizon_days, of_outcomes, measured_from)
         .select_from(
             published.join(batches, b.batch_id == s.batch_id).join(
                 outcome_days, (o.project == project.name) & (o.outcome == model.outcome) & target_days
             )
         )
-        .where(s.model == model.name)
-        .group_by(s.model, s.day, b.model_version, s.batch_id)
+        .where(s.model == of_model)
+        .group_by(s.model, s.day, b.model_version, b.horizon_days, s.batch_id)
         .order_by(s.day)
     )
+    execute(reading, statement)
     due = []
-    for day, version, batch, of_outcomes, before in connection.execute(statement):
+    for day, batch, version, horizon_days, of_outcomes, before in reading.fetchall():
         digest = hashlib.sha256(json.dumps([batch, of_outcomes, how]).encode()).hexdigest()
         if digest != before:
-            due.append(Due(day, version, digest))
+            due.append(Due(day, batch, version, horizon_days, digest))
     return due
 
 
 def _read_predictions(
-    connection: sa.Connection, project: Project, model: MonitoredModel, slices: Sequence[str], days: Sequence[date]
+    reading: adbc_driver_manager.dbapi.Cursor, project: Project, model: MonitoredModel, slices: Sequence[str], due: Due
 ) -> pl.DataFrame:
-    entities = schema.entities(project.name, *slices)
-    s, p, o, e = published.c, predictions.c, outcomes.c, entities.c
-    of_outcome = (o.project == project.name) & (o.outcome == model.outcome)
-    joined = (
-        published
-        .join(predictions, (p.batch_id == s.batch_id) & (p.day == s.day))
-        .outerjoin(outcomes, of_outcome & (o.day == s.day + p.horizon) & (o.entity_id == p.entity_id))
-        .outerjoin(entities, (e.day == s.day) & (e.horizon == p.horizon) & (e.entity_id == p.entity_id))
-    )
-    statement = (
-        sa
-        .select(s.day, p.horizon, p.entity_id, *schema.as_predicted(p), o.value)
-        .add_columns(*(sa.cast(e[name], sa.Text) for name in slices))
-        .select_from(joined)
-        .where(s.model == model.name, s.day.in_(days))
-        .order_by(s.day, p.horizon, p.entity_id)
-    )
-    frame_schema = {
-        "day": pl.Date(),
-        HORIZON: pl.Int32(),
-        "entity_id": pl.String(),
-        **PREDICTION_COLUMNS,
-        "outcome": pl.Float64(),
-        **dict.fromkeys(slices, pl.String()),
-    }
-    return pl.DataFrame([tuple(row) for row in connection.execute(statement)], schema=frame_schema, orient="row")
+    rows = select_with_outcomes(project, model.outcome, due.batch_id, due.day, due.horizon_days, slices)
+    return read_whole_day(reading, rows).sort(HORIZON, "entity_id")
 
 
 def read_measured_days(settings: Settings, model: str, metric: str, *, until: date, min_rows: int) -> list[DayValue]:

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import date
-from typing import Any
 
+import adbc_driver_manager.dbapi
 import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -17,12 +17,11 @@ from sqlalchemy.dialects import postgresql
 from include.core.feeds import HORIZON
 from include.core.interval import Interval
 from include.core.project import Project
-from include.core.schemas import PREDICTION_COLUMNS
 from include.core.settings import Settings
 from include.gate.shadow import ShadowDay
-from include.io.postgres import schema
-from include.io.postgres.connection import engine, lock
-from include.io.postgres.schema import batches, outcome_days, outcomes, predictions, published, shadow_days, shadow_ends
+from include.io.postgres.connection import engine, execute, lock, transaction
+from include.io.postgres.schema import batches, outcome_days, outcomes, published, shadow_days, shadow_ends
+from include.io.postgres.with_outcomes import read_whole_day, select_with_outcomes
 from include.monitoring.records import MonitoredModel
 
 MEASURED_BY = 1  # increase it when the losses are computed differently, so that all days are measured again
@@ -50,6 +49,7 @@ class _Pair:
     day: date
     own: str
     champion: str
+    horizon_days: int
     digest: str
 
 
@@ -87,7 +87,7 @@ def replace_shadow_days(
     with engine(settings).begin() as writing:
         lock(writing, f"shadow {model.name}")
         # Batches, outcomes and their digests must be of one moment, after the lock was acquired.
-        with engine(settings).connect().execution_options(isolation_level="REPEATABLE READ") as reading:
+        with transaction(settings, of_one_moment=True) as reading:
             pairs = _read_pairs(reading, project, model, version, champion, days, until)
             found = writing.execute(sa.select(table.day, table.digest).where(of_shadow))
             before = {row.day: row.digest for row in found}
@@ -96,7 +96,7 @@ def replace_shadow_days(
             outdated = [*gone, *(pair.day for pair in changed)]
             writing.execute(sa.delete(shadow_days).where(of_shadow, table.day.in_(outdated)))
             for pair in changed:
-                own, other = (_read_rows(reading, project, model, pair.day, b) for b in (pair.own, pair.champion))
+                own, other = (_read_rows(reading, project, model, pair, b) for b in (pair.own, pair.champion))
                 own, other = _same_rows(own, other)
                 if own.is_empty():
                     continue
@@ -138,7 +138,7 @@ def insert_end(connection: sa.Connection, model: str, end: ShadowEnd, run_id: st
 
 
 def _read_pairs(
-    connection: sa.Connection,
+    reading: adbc_driver_manager.dbapi.Cursor,
     project: Project,
     model: MonitoredModel,
     version: int,
@@ -149,10 +149,12 @@ def _read_pairs(
     own, other = (_batch_of_days(model.name, each, days) for each in (version, champion))
     o = outcome_days.c
     horizon_days = sa.func.least(own.c.horizon_days, other.c.horizon_days)
-    of_outcomes = sa.func.string_agg(o.digest, postgresql.aggregate_order_by(sa.literal(" "), o.day))
+    of_outcomes = sa.func.string_agg(o.digest, postgresql.aggregate_order_by(sa.literal_column("' '"), o.day))
     statement = (
         sa
-        .select(own.c.day, sa.cast(own.c.batch_id, sa.Text), sa.cast(other.c.batch_id, sa.Text), of_outcomes)
+        .select(
+            own.c.day, sa.cast(own.c.batch_id, sa.Text), sa.cast(other.c.batch_id, sa.Text), horizon_days, of_outcomes
+        )
         .select_from(
             own.join(other, other.c.day == own.c.day).join(
                 outcome_days,
@@ -167,10 +169,12 @@ def _read_pairs(
         .order_by(own.c.day)
     )
     how = [MEASURED_BY, model.problem_type, model.quantiles, model.classes, model.outcome]
-    return [
-        _Pair(day, own_id, other_id, hashlib.sha256(json.dumps([own_id, other_id, digests, how]).encode()).hexdigest())
-        for day, own_id, other_id, digests in connection.execute(statement)
-    ]
+    execute(reading, statement)
+    pairs = []
+    for day, own_id, other_id, horizon, digests in reading.fetchall():
+        digest = hashlib.sha256(json.dumps([own_id, other_id, digests, how]).encode()).hexdigest()
+        pairs.append(_Pair(day, own_id, other_id, horizon, digest))
+    return pairs
 
 
 def _batch_of_days(model: str, version: int, days: Interval) -> sa.Subquery:
@@ -188,27 +192,11 @@ def _batch_of_days(model: str, version: int, days: Interval) -> sa.Subquery:
 
 
 def _read_rows(
-    connection: sa.Connection, project: Project, model: MonitoredModel, day: date, batch_id: str
+    reading: adbc_driver_manager.dbapi.Cursor, project: Project, model: MonitoredModel, pair: _Pair, batch_id: str
 ) -> pl.DataFrame:
     """Return the rows of a batch whose outcome has a value: horizon, entity_id, columns of predictions, outcome."""
-    p, o = predictions.c, outcomes.c
-    of_outcome = (o.project == project.name) & (o.outcome == model.outcome)
-    statement = (
-        sa
-        .select(p.horizon, p.entity_id, *schema.as_predicted(p), o.value)
-        .select_from(
-            predictions.join(outcomes, of_outcome & (o.day == p.day + p.horizon) & (o.entity_id == p.entity_id))
-        )
-        .where(p.batch_id == batch_id, p.day == day, o.value.is_not(None))
-        .order_by(p.horizon, p.entity_id)
-    )
-    types: dict[str, Any] = {
-        HORIZON: pl.Int32(),
-        "entity_id": pl.String(),
-        **PREDICTION_COLUMNS,
-        "outcome": pl.Float64(),
-    }
-    return pl.DataFrame([tuple(row) for row in connection.execute(statement)], schema=types, orient="row")
+    rows = select_with_outcomes(project, model.outcome, batch_id, pair.day, pair.horizon_days)
+    return read_whole_day(reading, rows.where(outcomes.c.value.is_not(None)))
 
 
 def _same_rows(own: pl.DataFrame, other: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -1,6 +1,6 @@
 """Row features of a flight, from what its run date knew. DataFrame -> DataFrame: no reading, no writing."""
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from include.features import Feeds
@@ -37,12 +37,11 @@ def calendar(flights: DataFrame, timezone: str) -> DataFrame:
 def traffic(flights: DataFrame) -> DataFrame:
     """How many departures are scheduled, itself included: same airport and hour, and same route."""
     flights = flights.withColumn("hour", F.date_trunc("hour", "scheduled_departure"))
-    same_hour = Window.partitionBy("day", "origin", "hour")
-    same_route = Window.partitionBy("day", "origin", "dest")
-    return flights.withColumns({
-        "departures_same_hour": F.count("*").over(same_hour),
-        "departures_same_route": F.count("*").over(same_route),
-    })
+    same_hour, same_route = ["day", "origin", "hour"], ["day", "origin", "dest"]
+    # Counts are few, so they are sent to the flights. A window would sort all flights, once for each.
+    by_hour = flights.groupBy(same_hour).agg(F.count("*").alias("departures_same_hour"))
+    by_route = flights.groupBy(same_route).agg(F.count("*").alias("departures_same_route"))
+    return flights.join(F.broadcast(by_hour), same_hour, "left").join(F.broadcast(by_route), same_route, "left")
 
 
 def weather(flights: DataFrame, observed: DataFrame) -> DataFrame:
