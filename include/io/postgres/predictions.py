@@ -302,9 +302,13 @@ def _store_batches(model: str, run_id: str) -> ReturningInsert[tuple[date]]:
 
 
 def has_rows(batch: sa.FromClause) -> sa.ColumnElement[bool]:
-    """Return whether a batch has its rows: they left with their month, if `retention` does not keep it."""
-    of_batch = sa.exists().where(predictions.c.batch_id == batch.c.batch_id, predictions.c.day == batch.c.day)
-    return (batch.c.rows == 0) | of_batch
+    """Return whether a batch has its rows: they left with their month, if `retention` does not keep it.
+
+    The limit makes it look up one row for each batch. For EXISTS after an OR, PostgreSQL may read all predictions.
+    """
+    p, b = predictions.c, batch.c
+    one = sa.select(p.day).where(p.batch_id == b.batch_id, p.day == b.day).limit(sa.literal_column("1"))
+    return (b.rows == 0) | one.scalar_subquery().is_not(None)
 
 
 def _select_without_rows() -> sa.Select[tuple[date]]:
@@ -436,9 +440,13 @@ def _write_entities(
 
 
 def _select_days_with(table: sa.Table) -> sa.Select[tuple[date]]:
-    """Select the days of the staged batches that have rows in a table of entities."""
-    of_day: sa.Select[Any] = sa.select(sa.literal_column("1")).where(table.c.day == _STAGED_BATCHES.c.day)
-    return sa.select(_STAGED_BATCHES.c.day).where(of_day.exists())
+    """Select the days of the staged batches that have rows in a table of entities.
+
+    The limit makes it look up one row for each day. EXISTS would become a join, which read the whole table.
+    """
+    day = _STAGED_BATCHES.c.day
+    one = sa.select(table.c.day).where(table.c.day == day).limit(sa.literal_column("1")).lateral("one")
+    return sa.select(day).select_from(_STAGED_BATCHES.join(one, sa.true()))
 
 
 def _merge(table: sa.Table, staged_table: sa.Table, corrected: Sequence[str]) -> sa.Insert:
