@@ -61,7 +61,7 @@ class AirflowApi:
             self._call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
     def _shown_dags(self) -> set[str]:
-        """Return all DAGs that Airflow shows, whose answers have at most a hundred."""
+        """Return the ids of all DAGs that Airflow shows; an answer has at most a hundred."""
         found: set[str] = set()
         read, there = 0, 1
         while read < there:

@@ -176,7 +176,7 @@ class Feeds:
             made = [Aggregate.of(name, *wanted, of_feed, feed) for name, wanted in aggregates.items()]
         except ConfigError as error:
             raise self._wrong(str(error)) from error
-        values = per_run_date(self._join(feed, per_delivery(of_feed, groups, made)), made, windows)
+        values = per_run_date(self._join(feed, per_delivery(of_feed, groups, made, declared.key)), made, windows)
         if self._groups_at_most(feed, groups, BROADCAST_GROUPS):
             values = F.broadcast(values)
         for group in groups:
@@ -197,8 +197,9 @@ class Feeds:
         known = self._known.filter(pl.col("feed") == feed)
         if known["rows"].sum() * len(groups) <= limit:
             return True
+        together = sorted({name for group in groups for name in group})
         counts = [F.approx_count_distinct(key(group)) for group in groups]
-        [counted] = self._rows[feed].select(*counts).collect()
+        [counted] = self._rows[feed].select(*together).distinct().select(*counts).collect()
         return sum(counted) * known["run_date"].n_unique() <= limit
 
     def _join(self, feed: str, rows: DataFrame, *which: pl.Expr) -> DataFrame:

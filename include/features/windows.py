@@ -4,7 +4,7 @@ So the windows of a year of run dates multiply groups, not rows. Doubles are add
 values, so that neither files nor cores nor the length of a range change a bit of a sum.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
@@ -102,7 +102,7 @@ class Aggregate:
         return F.when(F.count(totals) > 0, _ordered_sum(F.transform(by_age, lambda each: each["total"])))
 
     def _part(self, name: str) -> str:
-        return f"{self.name} {name}"
+        return f"{self.name},{name}"  # no column of a feed has a comma
 
 
 def _ordered_sum(values: Column) -> Column:
@@ -110,18 +110,28 @@ def _ordered_sum(values: Column) -> Column:
     return F.aggregate(values, F.lit(0.0), lambda total, each: total + each.cast("double"))
 
 
-def per_delivery(rows: DataFrame, groups: Sequence[Sequence[str]], aggregates: Sequence[Aggregate]) -> DataFrame:
+def per_delivery(
+    rows: DataFrame, groups: Sequence[Sequence[str]], aggregates: Sequence[Aggregate], unique: Collection[str]
+) -> DataFrame:
     """Return a row for each day, delivery and group, after one pass over the rows for all groups.
 
-    Of several groups, rows are first aggregated by all of their columns together, unless doubles are added or compared.
-    That leaves far fewer rows, for each of which the text of each group is made.
+    Of several groups, rows are first aggregated by all of their columns together. That usually leaves far fewer rows,
+    for each of which the text of each group is made. It is not done with doubles and decimals, which could differ then,
+    nor where the columns tell all rows apart.
+
+    Args:
+        rows: the rows of deliveries, with `day` and `delivery_id`.
+        groups: the columns of each group.
+        aggregates: what to aggregate.
+        unique: columns whose values no two rows of a delivery have in common.
     """
     group = F.explode(F.array_compact(F.array(*(key(group) for group in groups)))).alias(GROUP)
     parts = [part for each in aggregates for part in each.of_delivery()]
     of_delivery, columns = ("day", "delivery_id"), sorted({each.column for each in aggregates})
-    together = sorted({name for each in groups for name in each})
-    fractional = [field.name for field in rows.schema if isinstance(field.dataType, FractionalType)]
-    if len(groups) > 1 and not {*together} & {*fractional} and not any(each.fractional for each in aggregates):
+    together = sorted({name for each in groups for name in each} - {*of_delivery})
+    fractional = {field.name for field in rows.schema if isinstance(field.dataType, FractionalType)}
+    is_exact = not fractional & {*together} and not any(each.fractional for each in aggregates)
+    if len(groups) > 1 and is_exact and not {*together, *of_delivery} >= {*unique}:
         rows = rows.groupBy(*of_delivery, *together).agg(*parts)
         parts = [part for each in aggregates for part in each.of_parts()]
         columns = [name for name in rows.columns if name not in (*of_delivery, *together)]

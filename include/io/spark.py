@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -43,6 +43,7 @@ OF_SESSIONS: dict[str, bool | float | int | str | None] = {
 }
 KEPT_SECONDS = 2 * 24 * 3600
 ROW_GROUP = 100_000  # the least number of rows for one task
+STAGED_COMPRESSION: Literal["snappy"] = "snappy"  # polars' own choice takes longer, to write and to read
 
 
 def session() -> SparkSession:
@@ -239,7 +240,7 @@ def read(
     for name, add_column in added.items():
         stored, schema = add_column(stored), schema.add(name, DoubleType())
     with without_values():
-        stored.sink_parquet(file, row_group_size=ROW_GROUP)
+        stored.sink_parquet(file, row_group_size=ROW_GROUP, compression=STAGED_COMPRESSION)
     return _reader(spark, schema).parquet(str(file)), opened.version()
 
 
@@ -247,7 +248,7 @@ def staged(spark: SparkSession, rows: pl.LazyFrame, file: Path) -> DataFrame:
     """Return rows that polars streams into a Parquet file for a Spark without Delta, unless they are there already."""
     if not file.exists():
         with without_values():
-            rows.sink_parquet(file, row_group_size=ROW_GROUP)
+            rows.sink_parquet(file, row_group_size=ROW_GROUP, compression=STAGED_COMPRESSION)
     return of_files(spark, rows.collect_schema(), file)
 
 
@@ -301,7 +302,7 @@ def write(
             _require_rows(table, dict(frame.groupBy("day").count().collect()), expected)
         return native.replace(ordered, tables, table, scope, partition_by=partition_by, metadata=metadata)
     made = staged / f"made-{table}"
-    # delta-rs writes them again, so to look for repeated numbers is not worth it.
+    # delta-rs encodes the rows again, so a dictionary is not worth its time.
     ordered.write.option("parquet.enable.dictionary", "false").parquet(str(made))
     files = sorted(made.glob("*.parquet"))
     if expected is not None:

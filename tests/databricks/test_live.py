@@ -73,6 +73,7 @@ def test_a_missing_wheel_is_reported_with_the_command_to_type(live: Live) -> Non
     assert live.databricks.results == ["SUCCESS", "FAILED", "SUCCESS"]
 
 
+@pytest.mark.drill
 def test_clearing_a_successful_task_starts_one_run_even_if_the_triggerer_is_killed(live: Live) -> None:
     """The new run uses the commit of its DAG run, although Airflow has a newer one."""
     live.databricks.plan("outcomes", [{"pending_seconds": 5}])

@@ -40,7 +40,7 @@ SHOP = Project.model_validate({
         },
         "sales": {
             "path": "sales/{day}/*.csv",
-            "key": ["store", "item"],
+            "key": ["store", "item", "units"],
             "day_column": "on",
             "required": False,
             "delay_days": 7,
@@ -226,6 +226,7 @@ class TestWindows:
         )
         rows = day_frame(spark, (DAY, "A", "x"), (DAY, "A", "y"), (DAY, "B", "x"))
         functions = {name: ("units", name) for name in windows.FUNCTIONS}
+        functions |= {"of_text": ("item", "max"), "texts": ("item", "count")}
         groups = ["store", "item", ("store", "item")]
 
         def add(to: DataFrame, by: Any) -> DataFrame:

@@ -101,7 +101,7 @@ def _make_engine(url: str, **parameters: int) -> sa.Engine:
 
 
 def _limits() -> str:
-    """Return the statement that gives a transaction the product's timeouts in place of those of the database.
+    """Return the statement that gives a transaction the product's timeouts and dates, in place of the database's own.
 
     It is not a setting of the connection, because pools between the product and the database do not keep those.
     """
@@ -109,6 +109,7 @@ def _limits() -> str:
         "lock_timeout": f"{LOCK_TIMEOUT_SECONDS}s",
         "statement_timeout": "0",
         "idle_in_transaction_session_timeout": "0",
+        "DateStyle": "ISO",  # a date that is cast to text
     }
     return "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in limits.items())
 
@@ -159,25 +160,37 @@ def lock_timeout(
 def _name_the_migration(context: sa.engine.ExceptionContext) -> None:
     """Raise `ActionRequiredError` for a table or column that does not exist, instead of the driver's error."""
     if getattr(context.original_exception, "pgcode", None) in NOT_MIGRATED:
-        what = str(context.original_exception).splitlines()[0]
-        raise ActionRequiredError(
-            f"the shared database has not the tables of this version ({what}). Run: python -m include.cli migrate"
-        ) from None
+        raise _not_migrated(context.original_exception) from None
+
+
+def _not_migrated(error: BaseException) -> ActionRequiredError:
+    what = str(error).splitlines()[0]
+    return ActionRequiredError(
+        f"the shared database has not the tables of this version ({what}). Run: python -m include.cli migrate"
+    )
 
 
 def adbc(settings: Settings, *, of_one_moment: bool = False) -> adbc_driver_manager.dbapi.Connection:
     """Open an ADBC connection to the same database. Closing it without a commit rolls its transaction back.
 
-    With `of_one_moment`, all that its first transaction reads is as it was when the connection was opened.
+    With `of_one_moment`, all that its first transaction reads is as it was when the connection was opened. Connections
+    of a process share what it knows of the database, and the driver counts them without a lock: open and close them in
+    one thread at a time.
     """
-    _, _, rest = settings.database_url.get_secret_value().partition("://")  # SQLAlchemy's URL may name a driver
-    opened = adbc_driver_manager.AdbcConnection(_adbc_database(f"postgresql://{rest}"))
+    url = sa.make_url(settings.database_url.get_secret_value())
+    url = url.set(drivername="postgresql", query={"application_name": "nightly-ml", **url.query})
+    opened = adbc_driver_manager.AdbcConnection(_adbc_database(url.render_as_string(hide_password=False)))
+    # Only `connect` is documented to make one, with a database of its own. This class needs no more than `close` of it.
     connection = adbc_driver_manager.dbapi.Connection(_StaysOpen(), opened)  # type: ignore[arg-type]
-    with connection.cursor() as cursor:
-        if of_one_moment:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        cursor.execute(_limits())
-        cursor.fetchall()
+    try:
+        with connection.cursor() as cursor:
+            if of_one_moment:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            cursor.execute(_limits())
+            cursor.fetchall()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -185,7 +198,7 @@ def adbc(settings: Settings, *, of_one_moment: bool = False) -> adbc_driver_mana
 def _adbc_database(url: str) -> adbc_driver_manager.AdbcDatabase:
     """Return what ADBC knows of a database: its types, but no connection.
 
-    To learn it takes 80 ms of processor time, and a connection 4 ms, so a process learns it once.
+    Learning them takes 80 ms of processor time, opening a connection 4 ms. So a process learns them once.
     """
     made: adbc_driver_manager.AdbcDatabase = adbc_driver_postgresql.connect(url)
     return made
@@ -200,15 +213,22 @@ class _StaysOpen:
 
 @contextmanager
 def transaction(settings: Settings, *, of_one_moment: bool = False) -> Iterator[adbc_driver_manager.dbapi.Cursor]:
-    """Open an ADBC cursor whose work is committed at the end, or not at all; `of_one_moment`: see `adbc`."""
+    """Open an ADBC cursor whose work is committed at the end, or not at all; `of_one_moment`: see `adbc`.
+
+    Raises:
+        LockTimeoutError: a wait for a lock took too long.
+        ActionRequiredError: a table or column does not exist.
+    """
     try:
         with adbc(settings, of_one_moment=of_one_moment) as connection, connection.cursor() as cursor:
             yield cursor
             connection.commit()
     except adbc_driver_manager.Error as error:
-        if error.sqlstate != LOCK_TIMEOUT:
-            raise
-        raise lock_timeout(engine(settings), readers=False) from None
+        if error.sqlstate == LOCK_TIMEOUT:
+            raise lock_timeout(engine(settings), readers=False) from None
+        if error.sqlstate in NOT_MIGRATED:
+            raise _not_migrated(error) from None
+        raise
 
 
 def execute(cursor: adbc_driver_manager.dbapi.Cursor, statement: sa.Executable) -> None:
@@ -224,7 +244,7 @@ def execute(cursor: adbc_driver_manager.dbapi.Cursor, statement: sa.Executable) 
 
 def read(settings: Settings, statement: sa.Select[Any]) -> pl.DataFrame:
     """Return the rows of a query as a frame, through Arrow."""
-    with adbc(settings) as connection, connection.cursor() as cursor:
+    with transaction(settings) as cursor:
         execute(cursor, statement)
         return pl.DataFrame(cursor.fetch_arrow_table())
 

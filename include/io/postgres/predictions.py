@@ -442,10 +442,12 @@ def _write_entities(
 def _select_days_with(table: sa.Table) -> sa.Select[tuple[date]]:
     """Select the days of the staged batches that have rows in a table of entities.
 
-    The limit makes it look up one row for each day. EXISTS would become a join, which read the whole table.
+    The limit, and the order of the index, make it look up one row for each day. EXISTS becomes a join, and PostgreSQL
+    reads the whole table for it.
     """
-    day = _STAGED_BATCHES.c.day
-    one = sa.select(table.c.day).where(table.c.day == day).limit(sa.literal_column("1")).lateral("one")
+    day, stored = _STAGED_BATCHES.c.day, table.c
+    of_day = sa.select(stored.day).where(stored.day == day).order_by(stored.horizon, stored.entity_id)
+    one = of_day.limit(sa.literal_column("1")).lateral("one")
     return sa.select(day).select_from(_STAGED_BATCHES.join(one, sa.true()))
 
 

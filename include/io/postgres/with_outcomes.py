@@ -19,7 +19,7 @@ def select_with_outcomes(
 ) -> sa.Select[Any]:
     """Select the predictions of a batch with what came true, for `read_whole_day`, in no order.
 
-    The days are said for each table, so that PostgreSQL reads no more than these.
+    The condition on days is repeated for each table, so that PostgreSQL reads only the rows of these days.
 
     Returns:
         horizon, entity_id, the columns of predictions, outcome (null: not known, or known to have none), and public

@@ -133,7 +133,9 @@ class LoadedModel:
             return np.concatenate([self._predict_once(rows.slice(start, CALL_ROWS)) for start in starts])
 
     def _predict_once(self, rows: pl.DataFrame) -> np.ndarray:
-        repeated = rows[np.minimum(np.arange(CALL_ROWS), rows.height - 1)] if rows.height else rows
+        repeated = rows
+        if 0 < rows.height < CALL_ROWS:
+            repeated = rows[np.minimum(np.arange(CALL_ROWS), rows.height - 1)]
         features = estimator_inputs(repeated, self.numeric, self.categorical)
         return self.problem.predict(self.estimator, features)[: rows.height]
 

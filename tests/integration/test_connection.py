@@ -1,0 +1,67 @@
+"""Connections to the shared database through ADBC, which share what a process knows of it."""
+
+import os
+from datetime import date
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from include.core.errors import ActionRequiredError
+from include.core.settings import Settings
+from include.io.postgres.connection import adbc, engine, execute, read, transaction
+
+ONE = sa.select(sa.literal_column("1").label("one"))
+
+
+def sessions(settings: Settings) -> list[str]:
+    """Return the application names of the other sessions of the database."""
+    query = (
+        "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with engine(settings).connect() as connection:
+        return [*connection.scalars(sa.text(query))]
+
+
+def test_a_connection_stays_open_when_another_is_closed(settings: Settings) -> None:
+    with adbc(settings) as first, first.cursor() as cursor:
+        with adbc(settings):
+            assert sessions(settings) == ["nightly-ml", "nightly-ml"]
+        cursor.execute("SELECT 1")
+        assert cursor.fetchall() == [(1,)]
+    assert sessions(settings) == []
+    assert read(settings, ONE).rows() == [(1,)]
+
+
+def test_a_forked_process_opens_connections_of_its_own(settings: Settings) -> None:
+    read(settings, ONE)
+    if not (pid := os.fork()):
+        with adbc(settings) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT 2")
+            os._exit(0 if cursor.fetchall() == [(2,)] else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert read(settings, ONE).rows() == [(1,)]
+
+
+def test_of_one_moment_sees_nothing_of_what_is_committed_later(settings: Settings) -> None:
+    counting = sa.text("SELECT count(*) FROM locks")
+    with transaction(settings, of_one_moment=True) as cursor:
+        with engine(settings).begin() as writing:
+            writing.execute(sa.text("INSERT INTO locks (name) VALUES ('of another')"))
+        execute(cursor, counting)
+        [(before,)] = cursor.fetchall()
+    assert read(settings, sa.select(sa.func.count()).select_from(sa.table("locks"))).item() == before + 1
+
+
+def test_a_column_that_was_not_migrated_is_named_with_the_command(settings: Settings) -> None:
+    unknown: sa.Select[Any] = sa.select(sa.column("gate")).select_from(sa.table("batches"))
+    with pytest.raises(ActionRequiredError, match=r'column "gate" does not exist[\s\S]*include.cli migrate'):
+        read(settings, unknown)
+
+
+def test_dates_as_text_are_iso_whatever_the_database_is_set_to(settings: Settings) -> None:
+    name = sa.make_url(settings.database_url.get_secret_value()).database
+    with engine(settings).begin() as connection:
+        connection.execute(sa.text(f"ALTER DATABASE {name} SET DateStyle = 'German'"))
+    day: sa.ColumnElement[str] = sa.cast(sa.cast(sa.literal_column("'2013-02-15'"), sa.Date), sa.Text)
+    assert read(settings, sa.select(day)).item() == str(date(2013, 2, 15))
