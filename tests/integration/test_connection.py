@@ -11,7 +11,7 @@ from include.core.errors import ActionRequiredError
 from include.core.settings import Settings
 from include.io.postgres.connection import adbc, engine, execute, read, transaction
 
-ONE = sa.select(sa.literal_column("1").label("one"))
+ONE: sa.Select[Any] = sa.select(sa.literal_column("1").label("one"))
 
 
 def sessions(settings: Settings) -> list[str]:
