@@ -35,7 +35,10 @@ def calendar(flights: DataFrame, timezone: str) -> DataFrame:
 
 
 def traffic(flights: DataFrame) -> DataFrame:
-    """How many departures are scheduled, itself included: same airport and hour, and same route."""
+    """How many departures are scheduled, itself included: same airport and hour, and same route.
+
+    Null where the airport, the hour or the route is not known.
+    """
     flights = flights.withColumn("hour", F.date_trunc("hour", "scheduled_departure"))
     same_hour, same_route = ["day", "origin", "hour"], ["day", "origin", "dest"]
     # Counts are few, so they are sent to the flights. A window would sort all flights, once for each.
