@@ -127,6 +127,25 @@ def content(scores: pl.DataFrame) -> list[tuple[Any, ...]]:
 # --- what readers see -------------------------------------------------------------------------------------------------
 
 
+def rows_read(settings: Settings) -> int:
+    """Return how many rows and entries of indexes PostgreSQL has read of predictions and entities."""
+    own = "WHERE relname ~ '^(predictions|entities)'"
+    [(of_tables, of_indexes)] = rows(
+        settings,
+        f"SELECT (SELECT coalesce(sum(seq_tup_read), 0) FROM pg_stat_user_tables {own}),"
+        f" (SELECT coalesce(sum(idx_tup_read), 0) FROM pg_stat_user_indexes {own})",
+    )
+    return int(of_tables + of_indexes)
+
+
+def test_a_new_day_reads_no_rows_of_the_days_before(put: Any, settings: Settings) -> None:
+    before = frame(*(DAY + timedelta(days=n) for n in range(10)), rows=1000).with_columns(score=pl.lit(0.5))
+    put(before)
+    read = rows_read(settings)
+    put(frame(DAY + timedelta(days=10), rows=10))
+    assert rows_read(settings) - read < 100
+
+
 def test_readers_see_what_was_published_to_the_bit(put: Any, settings: Settings, late: Model) -> None:
     scores = frame(DAY, DAY + timedelta(days=1)).with_columns(score=pl.col("score") / 3)
     published = put(scores)
