@@ -61,14 +61,9 @@ class AirflowApi:
             self._call("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
     def _shown_dags(self) -> set[str]:
-        """Return the ids of all DAGs that Airflow shows; an answer has at most a hundred."""
-        found: set[str] = set()
-        read, there = 0, 1
-        while read < there:
-            page = self._get("/dags", limit=100, offset=read, order_by="dag_id")
-            found |= {dag["dag_id"] for dag in page["dags"]}
-            there, read = page["total_entries"], read + max(len(page["dags"]), 1)
-        return found
+        """Return the ids of all DAGs that Airflow shows."""
+        pages = self._pages("dags", lambda read: self._get("/dags", limit=100, offset=read, order_by="dag_id"))
+        return {dag["dag_id"] for dag in pages}
 
     def run(self, dag_ids: Sequence[str], run_id: str, day: date, **conf: str) -> list[tuple[str, str]]:
         """Start the runs of a day that do not exist yet. Return those that have not succeeded yet."""
@@ -122,14 +117,11 @@ class AirflowApi:
         """Return the tasks of each run, in as few requests as possible."""
         dag_ids, run_ids = (sorted(set(names)) for names in zip(*runs, strict=True))
         found: dict[tuple[str, str], list[dict[str, Any]]] = {run: [] for run in runs}
-        read, there = 0, 1
-        while read < there:
-            body = {"dag_ids": dag_ids, "dag_run_ids": run_ids, "page_offset": read, "order_by": "id"}
-            page = self._call("POST", "/dags/~/dagRuns/~/taskInstances/list", body)
-            for task in page["task_instances"]:
-                if (run := (task["dag_id"], task["dag_run_id"])) in found:
-                    found[run].append(task)
-            there, read = page["total_entries"], read + max(len(page["task_instances"]), 1)
+        body = {"dag_ids": dag_ids, "dag_run_ids": run_ids, "order_by": "id"}
+        path = "/dags/~/dagRuns/~/taskInstances/list"
+        for task in self._pages("task_instances", lambda read: self._call("POST", path, body | {"page_offset": read})):
+            if (run := (task["dag_id"], task["dag_run_id"])) in found:
+                found[run].append(task)
         return found
 
     def state(self, dag_id: str, run_id: str, task_id: str, wanted: Container[str]) -> str:
@@ -158,6 +150,14 @@ class AirflowApi:
         failed = ", ".join(t["task_id"] for t in tasks if t["state"] == "failed")
         logs = self.logs / f"dag_id={dag_id}" / f"run_id={run_id}"
         raise DemoError(f"{dag_id} {run_id}: {failed} failed; see its log in {logs}")
+
+    def _pages(self, of: str, ask: Callable[[int], Any]) -> Iterator[dict[str, Any]]:
+        """Yield what all pages list under a name; `ask` gets the page after so many entries."""
+        read, there = 0, 1
+        while read < there:
+            page = ask(read)
+            yield from page[of]
+            there, read = page["total_entries"], read + max(len(page[of]), 1)
 
     def _get(self, path: str, **params: Any) -> Any:
         return self.client.get(f"/api/v2{path}", params=params).raise_for_status().json()
