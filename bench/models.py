@@ -1,10 +1,11 @@
 """`make bench-models`: what Airflow pays to parse the DAG files of 0, 50 and 500 models.
 
-Each file is parsed and serialised by Airflow's own function, in a process forked from one that has imported what the
-DAG processor and the scheduler import (`tools/airflow_local_settings.py`). A task parses its file too, but needs
-only its own DAG.
+Each file is parsed and serialised by Airflow's own function, in a process forked from one that has imported and read
+what the DAG processor and the scheduler have (`tools/airflow_local_settings.py`), and has frozen its objects as they
+do. A task parses its file too, but needs only its own DAG.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -43,19 +44,19 @@ def write_project(project: Path, numbers: Iterable[int], *, simulated: bool = Fa
         shutil.copytree(min((sample / "models").iterdir()), project / "models" / f"model_{n:03}")
 
 
-def parse_all(folder: Path, *, serialised: bool) -> dict[str, float]:
-    """Return the core-seconds of parsing each DAG file, with the projects of a folder."""
-    return {file.name: _forked(partial(_parse, file, folder, serialised=serialised)) for file in _dag_files()}
+def parse_all(*, serialised: bool) -> dict[str, float]:
+    """Return the core-seconds of parsing each DAG file."""
+    return {file.name: _forked(partial(_parse, file, serialised=serialised)) for file in _dag_files()}
 
 
-def parse_for_task(folder: Path, dag_id: str, file: str) -> float:
+def parse_for_task(dag_id: str, file: str) -> float:
     """Return the core-seconds that a task of a DAG needs to find it in its file."""
 
     def parse() -> None:
         from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
 
         with _airflow_parsing_context_manager(dag_id=dag_id):
-            _parse(DAGS / file, folder, serialised=False)
+            _parse(DAGS / file, serialised=False)
 
     return _forked(parse)
 
@@ -66,14 +67,11 @@ def _dag_files() -> list[Path]:
     return sorted(map(Path, list_py_file_paths(DAGS)))
 
 
-def _parse(file: Path, folder: Path, *, serialised: bool) -> None:
+def _parse(file: Path, *, serialised: bool) -> None:
     import structlog
     from airflow.dag_processing import processor
     from airflow.dag_processing.dagbag import BundleDagBag
 
-    from include.config import loading
-
-    loading.PROJECTS = folder
     bag = BundleDagBag(dag_folder=str(file), bundle_path=DAGS, bundle_name="dags", load_op_links=False)
     if bag.import_errors:
         raise RuntimeError(bag.import_errors)
@@ -107,15 +105,19 @@ def measure(models: int, preloaded: str) -> list[float]:
         For `dag-processor`: of importing all DAG files, and of importing and serialising them. For `scheduler`: of a
         task of one model, and of one of one project, to import their file.
     """
+    from include.config import loading
+
     sys.argv = ["airflow", preloaded]
-    importlib.import_module("tools.airflow_local_settings")
-    importlib.import_module("airflow.dag_processing.processor")
     with tempfile.TemporaryDirectory(prefix="nightly-models-") as folder:
         write_projects(Path(folder), models)
+        loading.PROJECTS = Path(folder)
+        importlib.import_module("tools.airflow_local_settings")
+        importlib.import_module("airflow.dag_processing.processor")
+        gc.freeze()
         if preloaded == "dag-processor":
-            return [sum(parse_all(Path(folder), serialised=each).values()) for each in (False, True)]
+            return [sum(parse_all(serialised=each).values()) for each in (False, True)]
         tasks = {"score.py": "model_000_score", "prepare.py": "project_00_prepare"}
-        return [parse_for_task(Path(folder), dag_id, file) for file, dag_id in tasks.items()]
+        return [parse_for_task(dag_id, file) for file, dag_id in tasks.items()]
 
 
 def results() -> list[Result]:
@@ -152,7 +154,13 @@ def _apart(models: int, preloaded: str) -> list[float]:
     """Measure in a new interpreter."""
     command = [sys.executable, "-W", "ignore", "-m", "bench.models", "--only", f"{models}", "--preloaded", preloaded]
     with tempfile.TemporaryDirectory(prefix="nightly-models-") as home:
+        bundle = {
+            "name": "dags",
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(ROOT)},
+        }
         environment = {
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "PYTHONPATH": f"{ROOT}:{ROOT}/plugins",

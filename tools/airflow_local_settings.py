@@ -28,6 +28,8 @@ SERVICES = ("scheduler", "celery", "dag-processor")
 """The services that fork: tasks, or processes that read a DAG file."""
 PARSED = ("include.config.loading", "include.operations.affected")
 """What every DAG file imports."""
+READ_AHEAD = {"include.config.loading": "read_ahead", "include.core.installed": "installed_versions"}
+"""Functions of modules that are called once they are imported, and keep what every child would read."""
 PACKAGES = {"include": "include", "nightly_pages": "plugins/nightly_pages"}
 """The product's packages that these modules belong to, and their folders."""
 TRIAL_SECONDS = 120
@@ -50,6 +52,9 @@ def preload(service: str) -> None:
             return
         for name in names:
             importlib.import_module(name)
+        for module, function in READ_AHEAD.items():
+            if module in sys.modules:
+                getattr(sys.modules[module], function)()
         os.register_at_fork(after_in_child=lambda: forget_if_changed(bundle, state))
     except Exception:  # Airflow starts without this
         log.exception("the product's modules are not imported before tasks need them")
@@ -141,6 +146,9 @@ if {"scheduler", "celery", "dag-processor"} & set(sys.argv):
     import numpy
     import pydantic_settings
     import ruamel.yaml
+    from airflow.sdk import Asset
+
+    Asset(name="first", uri="nightly-ml://first")  # Airflow imports all providers' kinds of assets for the first one
 
 if {"scheduler", "celery"} & set(sys.argv):
     logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import logs a hundred lines

@@ -1,6 +1,8 @@
 """Read YAML files of projects, and name the line of a key that is wrong. What keys mean does not belong here."""
 
+import pickle
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return what a YAML file declares.
 
     The file is read as YAML 1.2: `10:30` is a text, not the number 630 in base 60, and `NO` is a text, not false.
+    A text that this process, or the one that forked it, has parsed before is not parsed again.
 
     Raises:
         ConfigError: the file is not YAML, has a key twice, or is no mapping. The message names the file and the line.
@@ -71,11 +74,16 @@ def _inside(node: Node) -> dict[str, tuple[Node, Node]]:
 
 
 def _load(text: str) -> Any:
+    return pickle.loads(_parsed(text))  # noqa: S301 - so that nobody changes what the next one reads
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> bytes:
     """Parse a text with the parser in C, where it is installed; if that finds an error, the other one explains it."""
     try:
-        return YAML(typ="safe").load(text)
+        return pickle.dumps(YAML(typ="safe").load(text))
     except YAMLError:
-        return _yaml().load(text)
+        return pickle.dumps(_yaml().load(text))
 
 
 def _yaml() -> YAML:

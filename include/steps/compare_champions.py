@@ -6,8 +6,10 @@ is stored, so each day is measured once, on at most `rows` rows.
 """
 
 import logging
+from collections.abc import Mapping
 from datetime import date, timedelta
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -154,16 +156,25 @@ class _Comparing:
         except Exception:  # a library of today may raise anything on the files of an older one
             log.exception("%s: version %d cannot be loaded, and is left out.", self.model.name, version)
             return None
-        own = (self.model.problem_type, tuple(self.model.quantiles), tuple(self.model.classes))
-        declared = self.problem.kind in ("quantile", "multiclass")
-        same = loaded.problem_type == own[0] and (not declared or (loaded.quantiles, loaded.classes) == own[1:])
-        if not same:
-            log.warning("%s: version %d predicts something else, and is not compared", self.model.name, version)
-        return loaded if same else None
+        return loaded if self._predicts_the_same(version, loaded.predicts) else None
+
+    def _predicts_the_same(self, version: int, predicts: Mapping[str, Any]) -> bool:
+        model = self.model
+        own = {"problem_type": model.problem_type, "quantiles": [*model.quantiles], "classes": [*model.classes]}
+        compared = [*own] if self.problem.kind in ("quantile", "multiclass") else ["problem_type"]
+        if any(predicts[name] != own[name] for name in compared):
+            log.warning("%s: version %d predicts something else, and is not compared", model.name, version)
+            return False
+        return True
 
     def _constant(self, version: int) -> float | np.ndarray | None:
-        loaded = self.loaded(version)
-        if loaded is None:
+        """Return the dummy baseline of a version; None if it is not known, or predicts something else."""
+        summary = postgres.training_summaries.read_summary(self.settings, self.model.name, version)
+        if summary is None or summary.predicts is None:
+            loaded = self.loaded(version)
+            if loaded is None:
+                return None
+            summary = summary_of_version(self.model, version, loaded, self.settings)
+        elif not self._predicts_the_same(version, summary.predicts):
             return None
-        constant = summary_of_version(self.model, version, loaded, self.settings).constant
-        return None if constant is None else np.asarray(constant, dtype=np.float64)
+        return None if summary.constant is None else np.asarray(summary.constant, dtype=np.float64)

@@ -34,7 +34,7 @@ def summary_of_version(model: Model, version: int, loaded: LoadedModel, settings
             found = _summarise(model, version, loaded, settings)
         except (ActionRequiredError, FileNotFoundError) as error:  # files of an old version of a table are gone
             log.warning("%s: the training rows of version %d are not known any more: %s", model.name, version, error)
-            found = TrainingSummary(why=str(error))
+            found = TrainingSummary(why=str(error), predicts=loaded.predicts)
         postgres.training_summaries.record_summary(settings, model.name, version, found)
     return found
 
@@ -42,7 +42,8 @@ def summary_of_version(model: Model, version: int, loaded: LoadedModel, settings
 def _summarise(model: Model, version: int, loaded: LoadedModel, settings: Settings) -> TrainingSummary:
     recorded = postgres.model_files.read_versions(settings, model.name, [version])[version]
     if recorded.adopted_from is not None:
-        return TrainingSummary(why=f"adopted from {recorded.adopted_from}: its training rows are not known here")
+        why = f"adopted from {recorded.adopted_from}: its training rows are not known here"
+        return TrainingSummary(why=why, predicts=loaded.predicts)
     run = Registry(settings).get_fit(recorded.mlflow_run, recorded.tags_digest)
     project = load_project(model.project)
     interval = Interval.of(date.fromisoformat(run.tags["day"]))
@@ -61,4 +62,5 @@ def summary_of(
         inputs=summarise(training_set.parts(training_set.interval), loaded.numeric, loaded.categorical),
         types={name: str(trained[name]) for name in loaded.inputs if name in trained},
         constant=np.asarray(constant, dtype=np.float64).tolist(),
+        predicts=loaded.predicts,
     )

@@ -35,7 +35,7 @@ from tests.integration import small
 from tests.integration.training import in_database
 
 DAY = date(2013, 3, 1)
-NEWEST = "0040"
+NEWEST = "0041"
 READER_VIEWS = {
     "current_predictions",
     "data_quality",

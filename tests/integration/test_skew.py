@@ -4,6 +4,7 @@ Published rows are built again from the raw tables, and what differs is found. T
 ferries, two versions that are trained on them, and one published day.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -179,9 +180,11 @@ def test_former_champions_and_the_dummy_baseline_score_the_rows_of_the_champion_
     outcomes(project, RUN, copy)
     unread = "`evaluate` has recorded what monitors need of the training rows"
     monkeypatch.setattr(training_summary, "training_set_of_run", lambda *_: pytest.fail(unread))
+    loaded = loads(monkeypatch)
     [alert] = [each for each in monitoring.monitor(project, RUN, copy).alerts if each.rule.startswith("degradation")]
     assert (alert.rule, alert.day) == ("degradation: age", RUN.start)
     assert "version 2 was trained on 2013-01-19, 2 days ago" in alert.sentence
+    assert loaded == [1], "the champion's predictions are published, and what its scores mean is recorded"
     found = compared(copy)
     of_all = {each["place"]: each for each in found if each["slice"] == "all"}
     assert [(place, each["model_version"], each["rows"]) for place, each in of_all.items()] == [
@@ -199,3 +202,43 @@ def test_former_champions_and_the_dummy_baseline_score_the_rows_of_the_champion_
     assert of_all[1]["loss"] == pytest.approx(by_hand) != pytest.approx(of_all[0]["loss"])
     monitoring.monitor(project, RUN, copy)
     assert compared(copy) == found, "nothing was written again"
+
+
+@pytest.mark.parametrize(
+    ("predicts", "versions", "places"),
+    [
+        (None, [1, 2], [-1, 0, 1]),  # as before migration 0041
+        (json.dumps({"problem_type": "regression", "quantiles": [], "classes": []}), [1], [0, 1]),
+    ],
+)
+def test_a_version_whose_scores_mean_something_else_has_no_dummy_baseline(
+    predicts: str | None,
+    versions: list[int],
+    places: list[int],
+    project: Project,
+    copy: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = SMALL.model_copy(update={"monitors": (DegradationMonitor(),)})
+    monkeypatch.setattr(monitoring, "model_names", lambda _: [model.name])
+    monkeypatch.setattr(monitoring, "load_model", lambda _: model)
+    outcomes(project, RUN, copy)
+    with postgres.connection.engine(copy).begin() as connection:
+        connection.execute(sa.text("UPDATE training_summaries SET predicts = :predicts"), {"predicts": predicts})
+    loaded = loads(monkeypatch)
+    monitoring.monitor(project, RUN, copy)
+    assert sorted(loaded) == versions
+    assert [each["place"] for each in compared(copy) if each["slice"] == "all"] == places
+
+
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which each version is added when it is loaded."""
+    found: list[int] = []
+    load = Registry.load
+
+    def counted(self: Registry, version: Any, *arguments: Any) -> Any:
+        found.append(version.version)
+        return load(self, version, *arguments)
+
+    monkeypatch.setattr(Registry, "load", counted)
+    return found

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from include.config.loading import load_model, load_project, model_names, project_names, read_yaml
+from include.config import loading
+from include.config.loading import load_model, load_project, model_names, project_names, read_ahead, read_yaml
 from include.config.model import Model
 from include.core.errors import ConfigError, nearest
 from include.core.project import Project
@@ -649,3 +650,37 @@ def test_the_nearest_name_is_suggested() -> None:
     assert nearest("winda", ["sailings", "winds"]) == "; did you mean 'winds'?"
     assert nearest("x", ["sailings", "winds"]) == "; there is sailings, winds"
     assert nearest("x", []) == "; there is none"
+
+
+def test_projects_of_a_team_are_found_where_it_removed_all_examples(
+    projects: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(projects, FERRIES)
+    write(projects, LATE, model="late_ferry")
+    monkeypatch.setattr(loading, "PROJECTS", tmp_path / "removed")
+    assert (project_names(), model_names()) == (["ferries"], ["late_ferry"])
+    assert load_model("late_ferry").project == load_project("ferries").name == "ferries"
+
+
+def test_what_is_read_ahead_is_not_parsed_again_unless_its_text_changed(
+    projects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(projects, FERRIES)
+    broken = write(projects, "feeds: [", model="late_ferry")
+    read_ahead()
+    monkeypatch.setattr("include.core.yaml_file.YAML", None)
+    assert load_project("ferries").title == FERRIES["title"]
+    write(projects, changed(FERRIES, "title", "Ships"))
+    with pytest.raises(TypeError):
+        read_yaml(path)
+    with pytest.raises(TypeError):
+        read_yaml(broken)
+
+
+def test_a_folder_that_does_not_exist_is_reported_by_who_needs_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NIGHTLY_PROJECTS", str(tmp_path / "nowhere"))
+    read_ahead()
+    with pytest.raises(ConfigError, match="nowhere, which is not a folder"):
+        project_names()

@@ -1158,6 +1158,12 @@ training_summaries = sa.Table(
     _column("why", TEXT, "Why the rows are not known; empty otherwise."),
     _column("run_id", TEXT, RUN_ID),
     _now("recorded_at", "Time at which the row was written."),
+    _column(
+        "predicts",
+        postgresql.JSONB(none_as_null=True),
+        "What its scores mean: problem type, quantiles and classes; null if it was not recorded.",
+        nullable=True,
+    ),
     comment="What each version was trained on, in a few numbers, for comparison with what it scores. Labels are "
     "digests.",
 )

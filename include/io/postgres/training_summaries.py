@@ -1,7 +1,7 @@
 """What each version was trained on, in the shared database: a row is written once for each version."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,14 +21,14 @@ class TrainingSummary:
     types: Mapping[str, str] = field(default_factory=dict)
     constant: float | list[float] | None = None
     why: str = ""
+    predicts: Mapping[str, Any] | None = None
 
 
 def read_summary(settings: Settings, model: str, version: int) -> TrainingSummary | None:
     """Return what a version was trained on, None if it is not recorded yet."""
     table = training_summaries.c
-    statement = sa.select(table.rows, table.inputs, table.types, table.constant, table.why).where(
-        table.model == model, table.model_version == version
-    )
+    columns = [table[each.name] for each in fields(TrainingSummary)]
+    statement = sa.select(*columns).where(table.model == model, table.model_version == version)
     with engine(settings).connect() as connection:
         row = connection.execute(statement).mappings().one_or_none()
     return None if row is None else TrainingSummary(**row)

@@ -112,6 +112,11 @@ class LoadedModel:
         return get_problem_type(self.problem_type).of(quantiles=self.quantiles, classes=self.classes)
 
     @property
+    def predicts(self) -> dict[str, Any]:
+        """What the scores mean: problem type, quantiles and classes, as JSON has them."""
+        return {"problem_type": self.problem_type, "quantiles": [*self.quantiles], "classes": [*self.classes]}
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """The columns that `predict` needs."""
         return (*self.numeric, *self.categorical)

@@ -1,5 +1,6 @@
 """YAML files: how values are read, which files are refused, and which line a message names."""
 
+import os
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,18 @@ def test_a_message_names_file_line_and_key(path: Path) -> None:
         f"{path}, line 4: feeds.sales: key: no column 'shop'",
         f"{path}: owner: Field required",
     ]
+
+
+def test_who_changes_what_was_read_changes_it_for_nobody_else(path: Path) -> None:
+    path.write_text(NESTED, encoding="utf-8")
+    read_yaml(path)["feeds"]["sales"]["key"].clear()
+    assert read_yaml(path)["feeds"]["sales"]["key"] == ["shop", "till"]
+
+
+def test_a_file_that_changed_is_read_again(path: Path) -> None:
+    path.write_text(NESTED, encoding="utf-8")
+    times = path.stat()
+    assert read_yaml(path)["title"] == "Shop"
+    path.write_text(NESTED.replace("Shop", "Till"), encoding="utf-8")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert read_yaml(path)["title"] == "Till"
