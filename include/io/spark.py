@@ -41,6 +41,8 @@ OF_SESSIONS: dict[str, bool | float | int | str | None] = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # polars reads the default, INT96, as nanoseconds
 }
+COMPILED_FROM_BYTES = 2_000_000
+"""A job whose staged files are smaller is interpreted: to compile code for it would take longer than to run it."""
 KEPT_SECONDS = 2 * 24 * 3600
 ROW_GROUP = 100_000  # the least number of rows for one task
 STAGED_COMPRESSION: Literal["snappy"] = "snappy"  # polars' own choice takes longer, to write and to read
@@ -250,6 +252,15 @@ def staged(spark: SparkSession, rows: pl.LazyFrame, file: Path) -> DataFrame:
         with without_values():
             rows.sink_parquet(file, row_group_size=ROW_GROUP, compression=STAGED_COMPRESSION)
     return of_files(spark, rows.collect_schema(), file)
+
+
+def suit_to_size(spark: SparkSession, staged: Path) -> None:
+    """Let a Spark without Delta compile code for its next jobs if the staged files are large, else interpret them."""
+    if on_databricks():
+        return
+    is_large = sum(each.stat().st_size for each in staged.glob("*.parquet")) >= COMPILED_FROM_BYTES
+    spark.conf.set("spark.sql.codegen.wholeStage", is_large)
+    spark.conf.set("spark.sql.codegen.factoryMode", "FALLBACK" if is_large else "NO_CODEGEN")
 
 
 def of_files(spark: SparkSession, columns: Mapping[str, pl.DataType], path: Path) -> DataFrame:

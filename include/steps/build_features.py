@@ -258,6 +258,7 @@ def _feeds(
             added = {**added, INCLUDED: included_column(project)}
         rows, versions[table] = spark.read(session, tables, table, days, staged, added, instead.get(name))
         feeds[name] = _with_states(session, rows, known.filter(pl.col("feed") == name), project.feeds[name].key)
+    spark.suit_to_size(session, staged)
     return feeds, versions
 
 

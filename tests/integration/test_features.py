@@ -262,6 +262,21 @@ class TestRange:
         assert_same_bits(features_of(copy, RANGE), whole)
         assert again.rows == whole.filter(pl.col("day").is_in(days(DAY, 2).days)).height
 
+    @pytest.mark.parametrize(("compiled_from", "mode"), [(0, "FALLBACK"), (10**12, "NO_CODEGEN")])
+    def test_compiled_and_interpreted_jobs_give_the_same_rows(
+        self,
+        compiled_from: int,
+        mode: str,
+        project: Project,
+        copy: Settings,
+        whole: pl.DataFrame,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(spark, "COMPILED_FROM_BYTES", compiled_from)
+        build_features(project, RANGE, copy)
+        assert spark.session().conf.get("spark.sql.codegen.factoryMode") == mode
+        assert_same_bits(features_of(copy, RANGE), whole)
+
 
 class TestEntityFraction:
     def test_a_fraction_has_rows_of_the_whole_in_its_own_table(

@@ -10,6 +10,8 @@ from polars.testing import assert_frame_equal
 from include.config.loading import load_project
 from include.core.interval import Interval
 from include.core.project import Project
+from include.core.settings import Settings
+from include.io import spark
 from include.io.tables import Tables
 from include.operations.simulate import make_frame, simulate
 from include.steps.build_features import build_features
@@ -30,15 +32,31 @@ def project() -> Project:
 
 
 @pytest.fixture(scope="module")
-def whole(project: Project, install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pl.DataFrame]:
-    """Return the features of RANGE."""
+def landed(project: Project, install: Install, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Landed, validated, and features of RANGE built."""
     with install(tmp_path_factory.mktemp("features")) as settings:
         simulate(project, RUN_DATES, settings)
         land(project, RUN_DATES, settings)
         validated = validate(project, RUN_DATES, settings)
         assert (validated.refused, validated.quarantined) == ((), 0), "real days must meet the expectations"
         build_features(project, RANGE, settings)
-        yield Tables(settings).scan("features_flights").collect().sort("day", "entity_id")
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def whole(landed: Settings) -> pl.DataFrame:
+    """Return the features of RANGE."""
+    return Tables(landed).scan("features_flights").collect().sort("day", "entity_id")
+
+
+def test_compiled_and_interpreted_jobs_give_the_same_features(
+    project: Project, landed: Settings, whole: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for compiled_from in (0, 10**12):
+        monkeypatch.setattr(spark, "COMPILED_FROM_BYTES", compiled_from)
+        build_features(project, RANGE, landed)
+        again = Tables(landed).scan("features_flights").collect().sort("day", "entity_id")
+        assert_frame_equal(again, whole, check_exact=True)
 
 
 def test_late_rates_agree_with_the_source(project: Project, whole: pl.DataFrame) -> None:
