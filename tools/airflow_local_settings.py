@@ -146,9 +146,6 @@ if {"scheduler", "celery", "dag-processor"} & set(sys.argv):
     import numpy
     import pydantic_settings
     import ruamel.yaml
-    from airflow.sdk import Asset
-
-    Asset(name="first", uri="nightly-ml://first")  # Airflow imports all providers' kinds of assets for the first one
 
 if {"scheduler", "celery"} & set(sys.argv):
     logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import logs a hundred lines
@@ -176,6 +173,9 @@ if {"scheduler", "celery"} & set(sys.argv):
         import s3fs
 
 for service in [each for each in SERVICES if each in sys.argv][:1]:
+    from airflow.sdk import Asset  # after MLflow, whose import fails beside some of Airflow's tables
+
+    Asset(name="first", uri="nightly-ml://first")  # Airflow imports all providers' kinds of assets for the first one
     preload(service)
 
 if {"scheduler", "triggerer"} & set(sys.argv) and "AIRFLOW__NIGHTLY__LOG_SERVER_HOST" in os.environ:
