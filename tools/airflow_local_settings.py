@@ -173,7 +173,8 @@ if {"scheduler", "celery"} & set(sys.argv):
         import s3fs
 
 for service in [each for each in SERVICES if each in sys.argv][:1]:
-    from airflow.sdk import Asset  # after MLflow, whose import fails beside some of Airflow's tables
+    # after MLflow, whose import fails beside some of Airflow's tables
+    from airflow.sdk import Asset, Param, TaskGroup, dag, task
 
     Asset(name="first", uri="nightly-ml://first")  # Airflow imports all providers' kinds of assets for the first one
     preload(service)

@@ -179,14 +179,16 @@ class Feeds:
         values = per_run_date(self._join(feed, per_delivery(of_feed, groups, made, declared.key)), made, windows)
         if self._groups_at_most(feed, groups, BROADCAST_GROUPS):
             values = F.broadcast(values)
+        columns = {*rows.columns}  # Spark analyses the whole plan for those of a new frame
         for group in groups:
             names = {
                 f"{each.name}_{'_'.join(group)}_{window.suffix}": F.col(VALUES)[f"{each.name}_{window.suffix}"]
                 for each in made
                 for window in windows
             }
-            if there := sorted(names.keys() & set(rows.columns)):
+            if there := sorted(names.keys() & columns):
                 raise self._wrong(f"{there[0]}: the rows have a column of that name already; choose another name")
+            columns |= names.keys()
             self.made.update(names)
             found = rows.withColumn(GROUP, key(group)).join(values, ["day", GROUP], "left")
             rows = found.withColumns(names).drop(GROUP, VALUES)

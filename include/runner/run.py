@@ -49,23 +49,24 @@ def run(
     """
     step = STEPS[name]
     attempt = _Attempt(name, config, interval, settings, utc_now(), options.get("candidate"), Meter())
-    try:
-        with postgres.running.running(settings, config.recorded_as[0]):
-            _require_exported(step, config, settings)
-            result = step.function(config, interval, settings, **options)
-            _finish(step, config, result, settings)
-    except NotReadyError:
-        attempt.record("skipped")
-        raise
-    except Exception as error:
-        if isinstance(error, NotYetError) and not record_waiting:
-            raise
+    with postgres.connection.kept_open(settings):
         try:
-            attempt.record("failed", error=error)
-        except Exception:
-            log.exception("The failure of %s could not be recorded.", name)
-        raise
-    attempt.record_result(result)
+            with postgres.running.running(settings, config.recorded_as[0]):
+                _require_exported(step, config, settings)
+                result = step.function(config, interval, settings, **options)
+                _finish(step, config, result, settings)
+        except NotReadyError:
+            attempt.record("skipped")
+            raise
+        except Exception as error:
+            if isinstance(error, NotYetError) and not record_waiting:
+                raise
+            try:
+                attempt.record("failed", error=error)
+            except Exception:
+                log.exception("The failure of %s could not be recorded.", name)
+            raise
+        attempt.record_result(result)
     return result
 
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 
 import polars as pl
 from pyspark.sql import functions as F
@@ -115,6 +116,11 @@ class _Recomputing:
         self.pulled = postgres.hash_keys.was_pulled(settings, project.name)
         self.exact = project.run_on.get("build_features") != "databricks" and not spark.on_databricks()
 
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the declarations and the code of the features, as they are now."""
+        return features_digest(self.project)
+
     def checks(self, published: Sequence[_Published]) -> dict[str, list[SkewCheck]]:
         """Check batches of any models; return the checks by model. Rows that several models score are built once."""
         wanted: dict[date, list[pl.DataFrame]] = {}
@@ -156,7 +162,7 @@ class _Recomputing:
             return "the day has no record of what it knew"
         if batch.as_of != record.as_of:
             return "it was published with data: latest, which has no record"
-        if prepared.config_digest not in (None, features_digest(self.project)):
+        if prepared.config_digest not in (None, self.digest):
             return "the features were built by other code or declarations than those of now"
         if any(sequence > record.watermark for sequence in self.journal.erased.hashes.values()):
             return "a person was erased since the day was prepared"

@@ -1,5 +1,6 @@
-"""Connections to the shared database through ADBC, which share what a process knows of it."""
+"""Connections to the shared database: those that a step keeps open, and those through ADBC."""
 
+import gc
 import os
 from datetime import date
 from typing import Any
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 
 from include.core.errors import ActionRequiredError
 from include.core.settings import Settings
-from include.io.postgres.connection import adbc, engine, execute, read, transaction
+from include.io.postgres.connection import adbc, engine, execute, kept_open, read, transaction, wait_at_most
 
 ONE: sa.Select[Any] = sa.select(sa.literal_column("1").label("one"))
 
@@ -65,3 +66,54 @@ def test_dates_as_text_are_iso_whatever_the_database_is_set_to(settings: Setting
         connection.execute(sa.text(f"ALTER DATABASE {name} SET DateStyle = 'German'"))
     day: sa.ColumnElement[str] = sa.cast(sa.cast(sa.literal_column("'2013-02-15'"), sa.Date), sa.Text)
     assert read(settings, sa.select(day)).item() == str(date(2013, 2, 15))
+
+
+def backend(settings: Settings) -> int:
+    """Return the process of the server that answers a transaction."""
+    with engine(settings).begin() as connection:
+        return int(connection.scalar(sa.text("SELECT pg_backend_pid()")))
+
+
+def test_a_step_keeps_one_connection_open_until_it_ends(settings: Settings) -> None:
+    with kept_open(settings):
+        first = backend(settings)
+        with kept_open(settings), engine(settings).connect() as another:
+            in_use = another.scalar(sa.text("SELECT pg_backend_pid()"))
+            assert backend(settings) != in_use
+        assert backend(settings) == backend(settings)
+        assert sessions(settings) == []
+    assert backend(settings) != first
+    assert sessions(settings) == []
+
+
+def test_a_connection_that_was_cut_between_transactions_is_opened_again(settings: Settings) -> None:
+    cut = sa.text("SELECT pg_terminate_backend(:pid)")
+    with kept_open(settings):
+        first = backend(settings)
+        made = sa.create_engine(engine(settings).url, poolclass=sa.NullPool)
+        with made.connect() as another:
+            assert another.scalar(cut, {"pid": first})
+        assert backend(settings) != first
+
+
+def test_a_process_forked_by_a_step_leaves_its_connection_open(settings: Settings) -> None:
+    with kept_open(settings):
+        first = backend(settings)
+        if not (pid := os.fork()):
+            found = {backend(settings), backend(settings)}
+            gc.collect()
+            os._exit(0 if len(found) == 2 and first not in found else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert backend(settings) == first
+
+
+def test_what_a_transaction_changed_of_its_session_is_gone_in_the_next(settings: Settings) -> None:
+    shown = "SELECT current_setting('lock_timeout') || current_setting('application_name')"
+    with kept_open(settings):
+        with engine(settings).begin() as connection:
+            before = connection.scalar(sa.text(shown))
+            wait_at_most(connection, 7)
+            connection.execute(sa.text("SELECT set_config('application_name', 'another', true)"))
+            assert connection.scalar(sa.text(shown)) == "7sanother"
+        with engine(settings).begin() as connection:
+            assert connection.scalar(sa.text(shown)) == before

@@ -1,5 +1,6 @@
 """Connections to the shared database, transactions and locks."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -70,28 +71,54 @@ IMPATIENT = {"connect_timeout": 10, "tcp_user_timeout": 20_000, "keepalives_idle
 IMPATIENT_LIMITS = "SELECT set_config('lock_timeout', '10s', true), set_config('statement_timeout', '20s', true)"
 
 
+_kept: dict[str, sa.Engine] = {}
+os.register_at_fork(after_in_child=_kept.clear)  # psycopg2 leaves open what another process opened
+
+
 def engine(settings: Settings) -> sa.Engine:
-    """Return SQLAlchemy's engine over psycopg2. It keeps no connection open, so that a forked process shares none."""
-    return _engine(settings.database_url.get_secret_value())
+    """Return SQLAlchemy's engine over psycopg2. Outside of `kept_open`, it keeps no connection open."""
+    url = settings.database_url.get_secret_value()
+    return _kept.get(url) or _engine(url)
+
+
+@contextmanager
+def kept_open(settings: Settings) -> Iterator[None]:
+    """Keep a connection open between transactions of this process, for a step, which has dozens of short ones.
+
+    Before each transaction, it is asked whether it still answers, and otherwise opened again.
+    """
+    url = settings.database_url.get_secret_value()
+    if url in _kept:
+        yield
+        return
+    made = _make_engine(url, sa.QueuePool)
+    try:
+        _kept[url] = made
+        yield
+    finally:
+        _kept.pop(url, None)
+        made.dispose()
 
 
 @cache
 def impatient_engine(url: str) -> sa.Engine:
     """Return an engine that gives up after seconds, for what must not wait: to report that the database is down."""
-    made = _make_engine(url, **IMPATIENT)
+    made = _make_engine(url, sa.NullPool, **IMPATIENT)
     sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql(IMPATIENT_LIMITS))
     return made
 
 
 @cache
 def _engine(url: str) -> sa.Engine:
-    return _make_engine(url)
+    return _make_engine(url, sa.NullPool)
 
 
-def _make_engine(url: str, **parameters: int) -> sa.Engine:
+def _make_engine(url: str, pool: type[sa.Pool], **parameters: int) -> sa.Engine:
+    sizes = {"pool_size": 1, "max_overflow": -1, "pool_pre_ping": True} if pool is sa.QueuePool else {}
     made = sa.create_engine(
         sa.make_url(url).set(drivername="postgresql+psycopg2"),
-        poolclass=sa.NullPool,
+        poolclass=pool,
+        **sizes,
         connect_args={"application_name": "nightly-ml", **parameters},
     )
     sa.event.listen(made, "handle_error", _name_the_migration)

@@ -403,13 +403,15 @@ def _estimator(contents: Mapping[str, bytes], logged: LoggedModel, serialization
         )
     if isinstance(serialization, Cloudpickle):
         return cloudpickle.loads(contents[name])
-    if unknown := unknown_types(serialization, contents[name]):
+    try:
+        return load_skops(contents[name], serialization)
+    except UntrustedTypesFoundException:
+        unknown = ", ".join(unknown_types(serialization, contents[name]))
         raise ActionRequiredError(
-            f"{logged.name} has types that model.yaml does not allow: {', '.join(unknown)}; so it is not loaded. If "
-            "you trust them, declare them: serialization: {kind: skops, types: [" + ", ".join(unknown) + "]}; else "
+            f"{logged.name} has types that model.yaml does not allow: {unknown}; so it is not loaded. If "
+            "you trust them, declare them: serialization: {kind: skops, types: [" + unknown + "]}; else "
             f"{logged.instead}"
-        )
-    return skops.io.loads(contents[name], trusted=serialization.trusted)
+        ) from None
 
 
 def _trusted(serialization: Serialization) -> list[str] | None:
@@ -422,7 +424,11 @@ def unknown_types(serialization: Skops, content: bytes) -> list[str]:
 
 
 def load_skops(content: bytes, serialization: Skops) -> Any:
-    """Load an estimator that was fitted elsewhere; types that the repository does not name are refused."""
+    """Load an estimator, unless the file has types that the repository does not name: then nothing of it is loaded.
+
+    Raises:
+        UntrustedTypesFoundException: it has; see `unknown_types`.
+    """
     return skops.io.loads(content, trusted=serialization.trusted)
 
 
