@@ -165,19 +165,20 @@ def difference(
 
     both = stored.join(again.rename({name: f"{name}{_AGAIN}" for name in again.columns if name not in key}), on=key)
     missing = stored.height + again.height - 2 * both.height
-    counts = {}
+    differing: dict[str, pl.Expr] = {}
     for name in columns:
         kind = stored.schema[name]
         if f"{name}{_AGAIN}" not in both.columns:
-            counts[name] = both.height
+            differing[name] = pl.len()
             continue
         own, other = pl.col(name), pl.col(f"{name}{_AGAIN}").cast(kind, strict=False)
         differs = own.ne_missing(other)
         if kind.is_float() and not exact:
             close = (own - other).abs() <= CLOSE["atol"] + CLOSE["rtol"] * own.abs()
             differs &= ~close.fill_null(value=False)
-        counts[name] = int(both.select(differs.sum()).item())
-    return missing, {name: rows for name, rows in counts.items() if rows}
+        differing[name] = differs.sum()
+    counts = both.select(each.alias(name) for name, each in differing.items()).to_dicts()
+    return missing, {name: rows for of_all in counts for name, rows in of_all.items() if rows}
 
 
 def summarise(parts: Iterable["pl.DataFrame"], numeric: Sequence[str], categorical: Sequence[str]) -> dict[str, Any]:
