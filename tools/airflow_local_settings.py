@@ -155,8 +155,12 @@ if {"scheduler", "celery"} & set(sys.argv):
     import great_expectations.expectations
     import jinja2
     import mlflow.sklearn
-    import mlflow.store.model_registry.sqlalchemy_store
-    import mlflow.store.tracking.sqlalchemy_store
+    import mlflow.store.model_registry.sqlalchemy_workspace_store
+    import mlflow.store.tracking.sqlalchemy_workspace_store
+    import mlflow.tracing.export.utils
+    import mlflow.tracing.processor.base_mlflow
+    import narwhals._pandas_like.dataframe
+    import narwhals._pandas_like.namespace
     import pandas
     import polars
     import psycopg
