@@ -23,8 +23,8 @@ from bench.table import goals_table
 from tools.console import console_for_people
 
 COLD, WARM = 7, 7
-"""Run dates to warm up, and to measure. The Spark server compiles during its first dozen jobs, and takes two a night. A
-week has all that does not happen each night: one of its nights writes a report."""
+"""Run dates to warm up, and to measure. The JVM of the Spark server still compiles during its first dozen jobs, and a
+night has two. A whole week is measured, because one of its nights writes a report."""
 IDLE_SECONDS = 60
 GOAL = 12.0
 

@@ -36,9 +36,9 @@ TRIAL_SECONDS = 120
 
 
 def preload(service: str) -> None:
-    """Import the product's modules that children of a service need, if its folder is the only bundle.
+    """Import and read what children of a service need, if the product's folder is the only bundle.
 
-    A child tries first: if an import fails there or starts a thread, or if anything else is unusual, tasks import them.
+    A child tries first: if that fails there or starts a thread, or if anything else is unusual, tasks do it themselves.
     """
     try:
         bundle = only_bundle()
@@ -47,14 +47,10 @@ def preload(service: str) -> None:
         state = state_of(bundle)
         sys.path.append(str(bundle))  # as Airflow does before it parses a file
         names = needed(bundle, service)
-        if not can_import(names):
+        if not can_prepare(names):
             log.warning("the modules of %s are not imported before tasks need them: see the lines above", bundle)
             return
-        for name in names:
-            importlib.import_module(name)
-        for module, function in READ_AHEAD.items():
-            if module in sys.modules:
-                getattr(sys.modules[module], function)()
+        prepare(names)
         os.register_at_fork(after_in_child=lambda: forget_if_changed(bundle, state))
     except Exception:  # Airflow starts without this
         log.exception("the product's modules are not imported before tasks need them")
@@ -76,8 +72,17 @@ def needed(bundle: Path, service: str) -> list[str]:
     return [*PARSED] if service == "dag-processor" else [*PARSED, "include.runner.run", *steps]
 
 
-def can_import(names: Sequence[str]) -> bool:
-    """Return whether a child can import modules without a new thread, those of libraries in C or Rust included."""
+def prepare(names: Sequence[str]) -> None:
+    """Import modules, and call what reads ahead."""
+    for name in names:
+        importlib.import_module(name)
+    for module, function in READ_AHEAD.items():
+        if module in sys.modules:
+            getattr(sys.modules[module], function)()
+
+
+def can_prepare(names: Sequence[str]) -> bool:
+    """Return whether a child can prepare without a new thread, those of libraries in C or Rust included."""
     if pid := os.fork():
         until = time.monotonic() + TRIAL_SECONDS
         while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
@@ -89,8 +94,7 @@ def can_import(names: Sequence[str]) -> bool:
     is_sound = False
     try:
         before = threads()
-        for name in names:
-            importlib.import_module(name)
+        prepare(names)
         started = sorted(threads() - before)
         is_sound = not started
         log.log(logging.DEBUG if is_sound else logging.WARNING, "threads that imports started: %s", started)
@@ -129,14 +133,19 @@ def forget() -> None:
 
 
 def state_of(bundle: Path) -> dict[str, tuple[int, int, int]]:
-    """Return times and size of each file that the product's modules are or read; projects are not imported here."""
-    found = {}
+    """Return times and size of each file that the product's modules are or read, and of the folders of libraries.
+
+    Projects are not imported here. Whatever installs a library makes a folder with its version beside it.
+    """
+    paths = [Path(folder).resolve() for folder in sys.path if folder.endswith("-packages")]
     for package in PACKAGES.values():
         for folder, inside, files in os.walk(bundle / package):
             inside[:] = [each for each in inside if each not in ("__pycache__", "projects")]
-            for path in [Path(folder, name) for name in files]:
-                status = path.lstat()  # a copy can keep the time of a change, but not that of the file's own record
-                found[str(path)] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+            paths += [Path(folder, name) for name in files]
+    found = {}
+    for path in paths:
+        status = path.lstat()  # a copy can keep the time of a change, but not that of the file's own record
+        found[str(path)] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size)
     return found
 
 
@@ -177,10 +186,13 @@ if {"scheduler", "celery"} & set(sys.argv):
         import s3fs
 
 for service in [each for each in SERVICES if each in sys.argv][:1]:
-    # after MLflow, whose import fails beside some of Airflow's tables
-    from airflow.sdk import Asset, Param, TaskGroup, dag, task
+    try:
+        # after MLflow, whose import fails beside some of Airflow's tables
+        from airflow.sdk import Asset, Param, TaskGroup, dag, task
 
-    Asset(name="first", uri="nightly-ml://first")  # Airflow imports all providers' kinds of assets for the first one
+        Asset(name="first", uri="nightly-ml://first")  # Airflow imports all providers' kinds of assets for the first
+    except Exception:  # Airflow starts without this
+        log.exception("tasks import all kinds of assets themselves")
     preload(service)
 
 if {"scheduler", "triggerer"} & set(sys.argv) and "AIRFLOW__NIGHTLY__LOG_SERVER_HOST" in os.environ:

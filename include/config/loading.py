@@ -158,13 +158,20 @@ def project_folder(name: str) -> Path:
     Raises:
         ConfigError: there is no such project, or there are two.
     """
-    found = [path for root in project_roots() if (path := root / name / "project.yaml").exists()]
+    found = [path for path in _inside_projects("project.yaml") if path.parent.name == name]
     return _only("project", name, found, project_names).parent
 
 
 def _inside_projects(file: str) -> list[Path]:
-    """Return the files of a place inside all projects."""
-    folders = [each.path for root in project_roots() if root.is_dir() for each in os.scandir(root)]
+    """Return the files of a place inside all projects.
+
+    Raises:
+        ConfigError: a folder of projects cannot be read.
+    """
+    try:
+        folders = [each.path for root in project_roots() if root.is_dir() for each in os.scandir(root)]
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from error
     # `Path.glob` takes ten times as long, which is noticed with hundreds of models
     return sorted(Path(path) for each in folders if os.path.exists(path := f"{each}{os.sep}{file}"))  # noqa: PTH110
 

@@ -19,7 +19,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     A text that this process, or the one that forked it, has parsed before is not parsed again.
 
     Raises:
-        ConfigError: the file is not YAML, has a key twice, or is no mapping. The message names the file and the line.
+        ConfigError: the file is not YAML, has a key twice, or is no mapping. The message names the file, and the line
+            of what is not YAML.
     """
     try:
         declared = _load(path.read_text(encoding="utf-8"))
@@ -30,6 +31,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}{line}: not YAML: {error.problem}") from error
     except YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply, or contains itself") from error
+    except (ValueError, KeyError, AssertionError) as error:  # of a tag, or of a date such as 2013-02-30
+        raise ConfigError(f"{path}: a value cannot be read: {error}") from error
     if not isinstance(declared, dict):
         raise ConfigError(f"{path}: must be a mapping of keys")
     return declared
@@ -73,7 +78,7 @@ def _inside(node: Node) -> dict[str, tuple[Node, Node]]:
 
 
 def _load(text: str) -> Any:
-    return _copied(_parsed(text))  # so that nobody changes what the next one reads
+    return _copied(_parsed(text), {})  # so that nobody changes what the next one reads
 
 
 @lru_cache(maxsize=4096)
@@ -85,10 +90,17 @@ def _parsed(text: str) -> Any:
         return _yaml().load(text)
 
 
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copied(each) for key, each in value.items()}
-    return [*map(_copied, value)] if isinstance(value, list) else value
+def _copied(value: Any, copies: dict[int, Any]) -> Any:
+    """Copy what was parsed, but what several aliases stand for only once; `copy.deepcopy` takes longer."""
+    if not isinstance(value, dict | list):
+        return value
+    if (own := id(value)) not in copies:
+        copies[own] = (
+            {key: _copied(each, copies) for key, each in value.items()}
+            if isinstance(value, dict)
+            else [_copied(each, copies) for each in value]
+        )
+    return copies[own]
 
 
 def _yaml() -> YAML:

@@ -40,6 +40,9 @@ OF_A_CLUSTER = "x-databricks-"  # a header in the Spark Connect address of a Dat
 OF_SESSIONS: dict[str, bool | float | int | str | None] = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # polars reads the default, INT96, as nanoseconds
+    # as Spark itself has them: an earlier job of the same session may have been small (`suit_to_size`)
+    "spark.sql.codegen.wholeStage": True,
+    "spark.sql.codegen.factoryMode": "FALLBACK",
 }
 COMPILED_FROM_BYTES = 2_000_000
 """A job whose staged files are smaller is interpreted: to compile code for it would take longer than to run it."""
@@ -255,12 +258,12 @@ def staged(spark: SparkSession, rows: pl.LazyFrame, file: Path) -> DataFrame:
 
 
 def suit_to_size(spark: SparkSession, staged: Path) -> None:
-    """Let a Spark without Delta compile code for its next jobs if the staged files are large, else interpret them."""
+    """Let a Spark without Delta interpret the rest of a job if the staged files are small, instead of compiling it."""
     if on_databricks():
         return
-    is_large = sum(each.stat().st_size for each in staged.glob("*.parquet")) >= COMPILED_FROM_BYTES
-    spark.conf.set("spark.sql.codegen.wholeStage", is_large)
-    spark.conf.set("spark.sql.codegen.factoryMode", "FALLBACK" if is_large else "NO_CODEGEN")
+    if sum(each.stat().st_size for each in staged.glob("*.parquet")) < COMPILED_FROM_BYTES:
+        spark.conf.set("spark.sql.codegen.wholeStage", False)
+        spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
 
 
 def of_files(spark: SparkSession, columns: Mapping[str, pl.DataType], path: Path) -> DataFrame:

@@ -175,6 +175,7 @@ class _Comparing:
             if loaded is None:
                 return None
             summary = summary_of_version(self.model, version, loaded, self.settings)
+            postgres.training_summaries.record_predicts(self.settings, self.model.name, version, loaded.predicts)
         elif not self._predicts_the_same(version, summary.predicts):
             return None
         return None if summary.constant is None else np.asarray(summary.constant, dtype=np.float64)

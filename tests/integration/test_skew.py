@@ -228,6 +228,8 @@ def test_a_version_whose_scores_mean_something_else_has_no_dummy_baseline(
     loaded = loads(monkeypatch)
     monitoring.monitor(project, RUN, copy)
     assert sorted(loaded) == versions
+    [of_champion] = small.select(copy, "SELECT predicts FROM training_summaries WHERE model_version = 2")
+    assert of_champion["predicts"] is not None, "so it is loaded once only"
     assert [each["place"] for each in compared(copy) if each["slice"] == "all"] == places
 
 

@@ -684,3 +684,12 @@ def test_a_folder_that_does_not_exist_is_reported_by_who_needs_it(
     read_ahead()
     with pytest.raises(ConfigError, match="nowhere, which is not a folder"):
         project_names()
+
+
+def test_a_folder_of_projects_that_cannot_be_listed_is_named(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("include.config.loading.os.scandir", denied)
+    with pytest.raises(ConfigError, match="projects: cannot be read: Permission denied"):
+        load_project("ferries")

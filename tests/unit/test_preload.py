@@ -17,7 +17,11 @@ import os, sys
 from pathlib import Path
 import airflow_local_settings as settings
 bundle = settings.only_bundle()
+LIBRARIES = Path("more/site-packages")
+LIBRARIES.mkdir(parents=True)
+sys.path.append(str(LIBRARIES))
 settings.needed = lambda *_: ["include.answers"]
+exec(sys.argv[2])
 settings.preload("scheduler")
 exec(sys.argv[1])
 if pid := os.fork():
@@ -49,8 +53,8 @@ def ask(tmp_path: Path) -> Callable[..., str]:
     (folder / "answers.py").write_text("ANSWER = 1\n", encoding="utf-8")
     (folder / "page.css").write_text("body {}", encoding="utf-8")
 
-    def run(change: str = "") -> str:
-        return run_python(FORKED, folder.parent, tmp_path, change)
+    def run(change: str = "", before: str = "") -> str:
+        return run_python(FORKED, folder.parent, tmp_path, change, before)
 
     return run
 
@@ -80,6 +84,7 @@ def test_a_forked_process_has_the_modules_already(ask: Callable[..., str]) -> No
         (SAME_TIME, 2),
         ("(bundle / 'include/.#answers.py').symlink_to('nobody@here')", 1),
         ("settings.state_of = None", 1),
+        ("(LIBRARIES / 'lightgbm-5.0.dist-info').mkdir()", 1),
     ],
 )
 def test_a_process_that_is_forked_after_a_change_imports_again(
@@ -111,6 +116,21 @@ def test_code_that_fails_or_starts_a_thread_is_left_to_the_tasks(
 ) -> None:
     (tmp_path / "bundle" / "include" / "answers.py").write_text(code, encoding="utf-8")
     assert ask("(bundle / 'include/answers.py').write_text('ANSWER = 4')") == "not there\n4\n"
+    assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def read():\n    raise OSError('no such disk')", "no such disk"),
+        ("import threading, time\ndef read():\n    threading.Thread(target=time.sleep, args=[5]).start()", "python"),
+    ],
+)
+def test_what_cannot_be_read_ahead_is_left_to_the_tasks(
+    code: str, said: str, ask: Callable[..., str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bundle" / "include" / "answers.py").write_text(f"{code}\nANSWER = 5\n", encoding="utf-8")
+    assert ask("", "settings.READ_AHEAD = {'include.answers': 'read'}") == "not there\n5\n"
     assert said in capfd.readouterr().err
 
 
@@ -164,6 +184,6 @@ print(json.dumps({"kept": kept, "threads": sorted(threads() - before), "unknown"
 """
 
 
-def test_the_scheduler_keeps_no_configuration_starts_no_thread_and_compares_all_it_imported(tmp_path: Path) -> None:
+def test_imports_in_the_scheduler_keep_nothing_start_no_thread_and_are_all_compared(tmp_path: Path) -> None:
     said = run_python(IN_THE_SCHEDULER, ROOT, tmp_path)
     assert json.loads(said.splitlines()[-1]) == {"kept": [], "threads": [], "unknown": []}

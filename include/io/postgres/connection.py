@@ -40,6 +40,9 @@ LOCK_TIMEOUT = "55P03"
 COPY_ROWS = 50_000
 """The rows that ADBC encodes at once."""
 
+KEPT_SECONDS = 120
+"""A connection that is older is not used for another transaction."""
+
 LOCK_TIMEOUT_SECONDS = 15 * 60
 """The longest wait for a lock. Our own writers hold none for longer."""
 
@@ -72,7 +75,7 @@ IMPATIENT_LIMITS = "SELECT set_config('lock_timeout', '10s', true), set_config('
 
 
 _kept: dict[str, sa.Engine] = {}
-os.register_at_fork(after_in_child=_kept.clear)  # psycopg2 leaves open what another process opened
+os.register_at_fork(after_in_child=_kept.clear)  # what the parent opened is dropped, which psycopg2 does not close
 
 
 def engine(settings: Settings) -> sa.Engine:
@@ -85,7 +88,8 @@ def engine(settings: Settings) -> sa.Engine:
 def kept_open(settings: Settings) -> Iterator[None]:
     """Keep a connection open between transactions of this process, for a step, which has dozens of short ones.
 
-    Before each transaction, it is asked whether it still answers, and otherwise opened again.
+    Before each transaction, the server is asked whether it is still there; an old connection is opened again, since a
+    network may have dropped it without a word.
     """
     url = settings.database_url.get_secret_value()
     if url in _kept:
@@ -96,8 +100,8 @@ def kept_open(settings: Settings) -> Iterator[None]:
         _kept[url] = made
         yield
     finally:
-        _kept.pop(url, None)
-        made.dispose()
+        if _kept.pop(url, None) is made:  # a forked process has no part in it
+            made.dispose()
 
 
 @cache
@@ -114,11 +118,11 @@ def _engine(url: str) -> sa.Engine:
 
 
 def _make_engine(url: str, pool: type[sa.Pool], **parameters: int) -> sa.Engine:
-    sizes = {"pool_size": 1, "max_overflow": -1, "pool_pre_ping": True} if pool is sa.QueuePool else {}
+    of_pool = {"pool_size": 1, "max_overflow": -1, "pool_pre_ping": True, "pool_recycle": KEPT_SECONDS}
     made = sa.create_engine(
         sa.make_url(url).set(drivername="postgresql+psycopg2"),
         poolclass=pool,
-        **sizes,
+        **(of_pool if pool is sa.QueuePool else {}),
         connect_args={"application_name": "nightly-ml", **parameters},
     )
     sa.event.listen(made, "handle_error", _name_the_migration)

@@ -1164,8 +1164,8 @@ training_summaries = sa.Table(
         "What its scores mean: problem type, quantiles and classes; null if it was not recorded.",
         nullable=True,
     ),
-    comment="What each version was trained on, in a few numbers, for comparison with what it scores. Labels are "
-    "digests.",
+    comment="What each version was trained on, in a few numbers, for comparison with what it scores. Labels of "
+    "inputs are digests.",
 )
 
 champion_comparisons = sa.Table(

@@ -41,6 +41,14 @@ def record_summary(settings: Settings, model: str, version: int, summary: Traini
         connection.execute(postgresql.insert(training_summaries).values(**values).on_conflict_do_nothing())
 
 
+def record_predicts(settings: Settings, model: str, version: int, predicts: Mapping[str, Any]) -> None:
+    """Record what a version predicts, of whose training an earlier release recorded the rest."""
+    table = training_summaries.c
+    own = (table.model == model) & (table.model_version == version) & table.predicts.is_(None)
+    with engine(settings).begin() as connection:
+        connection.execute(sa.update(training_summaries).where(own).values(predicts=predicts))
+
+
 def drop_labels(connection: sa.Connection, projects: Collection[str]) -> None:
     """Drop the digests of labels of all versions of projects: after a rotation, the labels have other hashes."""
     table = training_summaries.c

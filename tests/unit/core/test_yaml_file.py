@@ -1,6 +1,7 @@
 """YAML files: how values are read, which files are refused, and which line a message names."""
 
 import os
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,26 @@ def test_a_file_that_changed_is_read_again(path: Path) -> None:
     path.write_text(NESTED.replace("Shop", "Till"), encoding="utf-8")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert read_yaml(path)["title"] == "Till"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("first_day: 2013-02-30", "a value cannot be read: day is out of range for month"),
+        ("at: 2013-02-03T25:00:00", "a value cannot be read: hour must be in 0..23"),
+        ("same: !!bool x", "a value cannot be read: 'x'"),
+        ("self: &a [*a]", "nested too deeply, or contains itself"),
+        (f"deep: {'[' * 3000}{']' * 3000}", "nested too deeply, or contains itself"),
+    ],
+)
+def test_a_value_that_cannot_be_read_names_the_file(written: str, said: str, path: Path) -> None:
+    path.write_text(written, encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"{re.escape(str(path))}: (is )?{re.escape(said)}"):
+        read_yaml(path)
+
+
+def test_a_value_with_many_aliases_is_copied_once(path: Path) -> None:
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    path.write_text("\n".join(["a0: &a0 [1]", *levels]), encoding="utf-8")
+    found = read_yaml(path)
+    assert found["a11"][0][9] is found["a10"][1]
