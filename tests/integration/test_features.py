@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from include.config.loading import load_project
@@ -274,7 +274,8 @@ class TestRange:
     ) -> None:
         monkeypatch.setattr(spark, "COMPILED_FROM_BYTES", compiled_from)
         build_features(project, RANGE, copy)
-        assert spark.session().conf.get("spark.sql.codegen.factoryMode") == mode
+        session = SparkSession.getActiveSession()
+        assert session is not None and session.conf.get("spark.sql.codegen.factoryMode") == mode
         assert_same_bits(features_of(copy, RANGE), whole)
 
 
