@@ -5,6 +5,7 @@ import os
 from datetime import date
 from typing import Any
 
+import adbc_driver_postgresql.dbapi
 import pytest
 import sqlalchemy as sa
 
@@ -117,3 +118,17 @@ def test_what_a_transaction_changed_of_its_session_is_gone_in_the_next(settings:
             assert connection.scalar(sa.text(shown)) == "7sanother"
         with engine(settings).begin() as connection:
             assert connection.scalar(sa.text(shown)) == before
+
+
+def test_the_types_that_adbc_has_built_in_are_those_of_the_database(settings: Settings) -> None:
+    url = settings.database_url.get_secret_value()
+    with transaction(settings) as cursor, adbc_driver_postgresql.dbapi.connect(url) as reading:
+        tables = sa.inspect(engine(settings))
+        names = [*tables.get_table_names(), *tables.get_view_names()]
+        assert len(names) > 50
+        with reading.cursor() as asking:
+            for name in names:
+                statement = f"SELECT * FROM {name} LIMIT 0"
+                cursor.execute(statement)
+                asking.execute(statement)
+                assert cursor.fetch_arrow_table().schema == asking.fetch_arrow_table().schema, name
