@@ -97,9 +97,8 @@ class Jobs:
 class SparkBench:
     """Clean tables on which jobs are measured."""
 
-    def __init__(self, folder: Path, interval: Interval) -> None:
-        self.folder = folder
-        self.settings = _landed(folder, interval)
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder, self.settings = folder, settings
 
     def job(self, interval: Interval, environment: Mapping[str, str]) -> Took:
         """Run `build_features` of an interval in a process of its own, into a new table."""
@@ -126,16 +125,18 @@ class SparkBench:
         return Tables(self.settings).scan(features_table(PROJECT.name)).collect().sort("day", "entity_id")
 
 
-def _landed(folder: Path, interval: Interval) -> Settings:
+@contextmanager
+def bench_of(folder: Path, interval: Interval) -> Iterator[SparkBench]:
+    """Land and validate simulated days beside a PostgreSQL server, which is stopped at the end."""
     stack = Stack(folder / "home")
     stack.postgres()
     try:
         command(stack, "migrate")
         for step in ("simulate", "land", "validate"):
             command(stack, step, *days(PROJECT, interval))
+        yield SparkBench(folder, settings_of(stack))
     finally:
         stack.stop()
-    return settings_of(stack)  # features need no PostgreSQL
 
 
 @contextmanager
@@ -192,7 +193,8 @@ def main(
     with tempfile.TemporaryDirectory(prefix="nightly-bench-") as temporary:
         # as root, PostgreSQL runs as another user, who must be able to enter the folder
         Path(temporary).chmod(0o711)
-        took = measure(SparkBench(Path(temporary), many), many)
+        with bench_of(Path(temporary), many) as bench:
+            took = measure(bench, many)
     show(took, many)
 
 
