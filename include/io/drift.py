@@ -8,11 +8,10 @@ version was trained on is the sum of the summaries of the days that its training
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -194,8 +193,9 @@ class DriftSource:
     def _summarise_inputs(self, edges: Mapping[tuple[str, str], Edges], wide: Interval, days: list[date]) -> list[date]:
         own = {name: each for (role, name), each in edges.items() if role == INPUT}
         features = postgres.days.read_features(self.settings, self.project.name, wide)
+        digest = self._digests(own)
         digests = {
-            day: self._digest(own, features[day].version, features[day].rows)
+            day: digest(features[day].version, features[day].rows)
             for day in days
             if day in features and features[day].rows
         }
@@ -243,7 +243,8 @@ class DriftSource:
     ) -> list[date]:
         own = {name: each for (role, name), each in edges.items() if role == PREDICTION}
         batches = postgres.drift.read_published(self.settings, self.model.name, wide)
-        digests = {day: self._digest(own, batches[day].batch_id) for day in days if day in batches and own}
+        digest = self._digests(own)
+        digests = {day: digest(batches[day].batch_id) for day in days if day in batches and own}
 
         def summarise(day: date) -> dict[WatchedSeries, Summary]:
             rows = postgres.drift.read_scores(self.settings, self.project, batches[day].batch_id, day, self.slices)
@@ -266,7 +267,8 @@ class DriftSource:
         found = postgres.drift.read_outcome_digests(
             self.settings, self.project.name, name, Interval(start=min(by_day), end=max(by_day))
         )
-        digests = {day: self._digest(own, digest) for day, digest in found.items() if day in by_day}
+        digest = self._digests(own)
+        digests = {day: digest(of_day) for day, of_day in found.items() if day in by_day}
 
         def summarise(day: date) -> dict[WatchedSeries, Summary]:
             rows = postgres.drift.read_outcomes(self.settings, self.project.name, name, Interval.of(day))
@@ -294,8 +296,18 @@ class DriftSource:
                 found[series] = within
         return found
 
-    def _digest(self, edges: Mapping[str, Edges], *of: Any) -> str:
-        """Return the digest of what the summary of a day depends on."""
+    def _digests(self, edges: Mapping[str, Edges]) -> Callable[..., str]:
+        """Return the function that makes the digest of what the summary of a day depends on.
+
+        It is that of a JSON list; what is the same each day comes first in it, and is digested once.
+        """
         frozen = {name: vars(each) for name, each in sorted(edges.items())}
         how = [SUMMARISED_BY, frozen, sorted(self.slices), self.min_rows, self.model.horizon_days]
-        return hashlib.sha256(json.dumps([*how, *of], sort_keys=True).encode()).hexdigest()
+        begun = hashlib.sha256(json.dumps(how, sort_keys=True).removesuffix("]").encode())
+
+        def digest(*of: str | int) -> str:
+            of_day = begun.copy()
+            of_day.update(f", {json.dumps(of).removeprefix('[')}".encode())
+            return of_day.hexdigest()
+
+        return digest

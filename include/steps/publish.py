@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ from include.core.schemas import EVERY_PREDICTION, STORED_PREDICTION
 from include.core.settings import Settings
 from include.core.stack import rows_of, states
 from include.io import postgres
+from include.io.ahead import one_ahead
 from include.io.exports import export_published
 from include.io.journal import read_journal
 from include.io.key_blocks import find_limits, is_first, read_blocks, split
@@ -149,7 +150,8 @@ def publish_scores(
     """
     published: list[PublishedDay] = []
     with TemporaryDirectory(prefix="nightly-publish-") as folder:
-        for chunk in _verify(model, scores, entities, sorted(days, key=lambda d: d.day), Path(folder)):
+        chunks = _verify(model, scores, entities, sorted(days, key=lambda d: d.day), Path(folder))
+        for chunk in one_ahead(map(_Chunk.held, chunks)):  # the next one is read while PostgreSQL stores this one
             batches = [_batch(model, found, as_of[found.scored.day]) for found in chunk.found]
             published += postgres.predictions.publish_batches(
                 settings, project, model, batches, chunk.scores, chunk.entities, mode
@@ -280,6 +282,13 @@ class _Chunk:
         """Yield the entities of these days."""
         return read_blocks(block.filter(pl.col("day").is_in([*days])) for block in self.of_entities or ())
 
+    def held(self) -> "_Chunk":
+        """Return the chunk with its rows in memory, unless they are of several blocks."""
+        if len(self.of_scores) > 1:
+            return self
+        of_entities = None if self.of_entities is None else _hold(self.of_entities)
+        return replace(self, of_scores=_hold(self.of_scores), of_entities=of_entities)
+
     def examine(self) -> None:
         """Read all rows, and count and digest them."""
         days = {found.scored.day: found for found in self.found}
@@ -292,6 +301,10 @@ class _Chunk:
                 days[day].add(of_scores.get(day, rows.clear()), entities)
         for found in self.found:
             found.finish()
+
+
+def _hold(blocks: Sequence[pl.LazyFrame]) -> list[pl.LazyFrame]:
+    return [rows.lazy() for rows in read_blocks(blocks)]
 
 
 def _by_day(rows: pl.DataFrame) -> dict[date, pl.DataFrame]:
