@@ -73,7 +73,7 @@ class Took:
     Attributes:
         start: seconds to start Spark and count to one.
         job: seconds of `build_features` after that.
-        cores: core-seconds of both, of the process and the JVM.
+        cores: core-seconds of both, of the process, the JVM and PostgreSQL.
     """
 
     start: float

@@ -8,9 +8,9 @@ Item = TypeVar("Item")
 
 
 def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield items, while another thread makes the next one. So two are in memory.
+    """Yield items, while another thread makes the next one.
 
-    An error of an item is raised in its turn.
+    At most two items are in memory: the one in use and the next one. An error of an item is raised in its turn.
     """
     coming, end = iter(items), object()
     with ThreadPoolExecutor(1) as thread:

@@ -299,7 +299,7 @@ class DriftSource:
     def _digests(self, edges: Mapping[str, Edges]) -> Callable[..., str]:
         """Return the function that makes the digest of what the summary of a day depends on.
 
-        It is that of a JSON list; what is the same each day comes first in it, and is digested once.
+        The digest is of a JSON list. What is the same for all days comes first and is digested once.
         """
         frozen = {name: vars(each) for name, each in sorted(edges.items())}
         how = [SUMMARISED_BY, frozen, sorted(self.slices), self.min_rows, self.model.horizon_days]

@@ -283,8 +283,8 @@ class _Chunk:
         return read_blocks(block.filter(pl.col("day").is_in([*days])) for block in self.of_entities or ())
 
     def held(self) -> "_Chunk":
-        """Return the chunk with its rows in memory, unless they are of several blocks."""
-        if len(self.of_scores) > 1:
+        """Return the chunk with its rows in memory, unless there are more than CHUNK_ROWS."""
+        if sum(found.scored.rows for found in self.found) > CHUNK_ROWS:
             return self
         of_entities = None if self.of_entities is None else _hold(self.of_entities)
         return replace(self, of_scores=_hold(self.of_scores), of_entities=of_entities)

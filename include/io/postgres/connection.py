@@ -234,7 +234,10 @@ def adbc(settings: Settings, *, of_one_moment: bool = False) -> adbc_driver_mana
 
 @cache
 def _adbc_database(url: str) -> adbc_driver_manager.AdbcDatabase:
-    """Return what ADBC knows of a database, which is no connection."""
+    """Return ADBC's object for a database.
+
+    Making it opens a short connection that asks for the server's version, so a process makes it once.
+    """
     made: adbc_driver_manager.AdbcDatabase = adbc_driver_postgresql.connect(url, db_kwargs=BUILT_IN_TYPES)
     return made
 
