@@ -156,7 +156,7 @@ def _apart(models: int, preloaded: str) -> list[float]:
     with tempfile.TemporaryDirectory(prefix="nightly-models-") as home:
         bundle = {
             "name": "dags",
-            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "classpath": "nightly_bundle.FolderBundle",
             "kwargs": {"path": str(ROOT)},
         }
         environment = {

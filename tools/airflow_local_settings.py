@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 SERVICES = ("scheduler", "celery", "dag-processor")
 """The services that fork: tasks, or processes that read a DAG file."""
+FOLDERS = ("nightly_bundle.FolderBundle", "airflow.dag_processing.bundles.local.LocalDagBundle")
+"""The kinds of bundles that are a folder."""
 PARSED = ("include.config.loading", "include.operations.affected")
 """What every DAG file imports."""
 READ_AHEAD = {"include.config.loading": "read_ahead", "include.core.installed": "installed_versions"}
@@ -60,7 +62,7 @@ def preload(service: str) -> None:
 def only_bundle() -> Path | None:
     """Return the folder of the bundle; None if it is no folder, or not the only one: others may have an `include`."""
     bundles = json.loads(os.environ.get("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST") or "[]")
-    if [each["classpath"] for each in bundles] != ["airflow.dag_processing.bundles.local.LocalDagBundle"]:
+    if len(bundles) != 1 or bundles[0]["classpath"] not in FOLDERS:
         return None
     path = bundles[0].get("kwargs", {}).get("path")
     return Path(path) if path else None

@@ -26,16 +26,19 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 DAGS = '''
 """DAGs with one run per day, each with one task that does what its params say."""
 import time
+from pathlib import Path
 
 import pendulum
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
 ZONE = "America/New_York"
+DESCRIPTION = (Path(__file__).parents[1] / "include" / "projects" / "own" / "project.yaml").read_text()
 
 
 def daily(dag_id, **more):
     @dag(
         dag_id=dag_id,
+        description=DESCRIPTION,
         schedule=CronTriggerTimetable("0 3 * * *", timezone=ZONE),
         start_date=pendulum.datetime(2013, 1, 1, tz=ZONE),
         catchup=False,
@@ -71,6 +74,8 @@ daily("model_train", is_paused_upon_creation=False, max_active_runs=1)
 daily("model_score", is_paused_upon_creation=False)
 '''
 
+READ = Path("include/projects/own/project.yaml")
+
 PREFLIGHT = """
 import json, os, sys
 
@@ -92,6 +97,8 @@ def stack() -> Iterator[Stack]:
         folder = Path(name)
         shutil.copytree(ROOT / "include", folder / "bundle" / "include", ignore=shutil.ignore_patterns("projects"))
         (folder / "bundle" / "include" / "cli.py").write_text(PREFLIGHT, encoding="utf-8")
+        (folder / "bundle" / READ).parent.mkdir(parents=True)
+        (folder / "bundle" / READ).write_text("as it was", encoding="utf-8")
         (folder / "bundle" / "dags").mkdir()
         (folder / "bundle" / "dags" / "daily.py").write_text(DAGS, encoding="utf-8")
         for file in ("__init__.py", "cli.py", "connections.py"):
@@ -116,6 +123,19 @@ def commands(stack: Stack) -> Iterator[Airflow]:
     environment = {name: value for name, value in stack.cli_environment().items() if not name.startswith("NIGHTLY_")}
     with forking(environment, stack.home) as airflow:
         yield airflow
+
+
+def test_a_file_that_a_dag_file_reads_is_noticed_without_an_hour_of_waiting(stack: Stack) -> None:
+    def description() -> str:
+        with stack.api() as api:
+            return str(api.get("/api/v2/dags/paused").raise_for_status().json()["description"])
+
+    assert description() == "as it was"
+    (stack.bundle / READ).write_text("as it is now", encoding="utf-8")
+    deadline = time.monotonic() + 120
+    while description() != "as it is now":
+        assert time.monotonic() < deadline, stack.log("dag-processor")
+        time.sleep(0.2)
 
 
 def backfill(commands: Airflow, *words: str) -> tuple[int | None, str]:

@@ -148,6 +148,7 @@ def test_airflow_starts_whatever_its_bundles_are(setting: str, ask: Callable[...
 @pytest.mark.parametrize(
     ("classpaths", "folder"),
     [
+        (["nightly_bundle.FolderBundle"], Path("/bundle")),
         ([LOCAL], Path("/bundle")),
         ([LOCAL, LOCAL], None),
         (["airflow.providers.git.bundles.git.GitDagBundle"], None),
