@@ -115,6 +115,7 @@ class Live:
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(folder / "home" / "bundles"),
             "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "3",
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",  # as docs/deploy.md says
             "AIRFLOW_CONN_DATABRICKS_DEFAULT": databricks.connection,
             "PYTHONPATH": str(ROOT / "tests" / "faults" / "inject"),
             "FAULTS": str(self.faults),

@@ -86,7 +86,6 @@ class Airflow:
             "AIRFLOW_HOME": str(self.layout.home / "airflow"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(bundle / "plugins"),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle_config]),
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",  # the bundle notices what changes
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url("airflow", "airflow", "postgresql+psycopg2"),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database.url("airflow", "airflow", "postgresql+asyncpg"),
         }
