@@ -8,7 +8,7 @@ version was trained on is the sum of the summaries of the days that its training
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
@@ -78,28 +78,36 @@ class DriftSource:
             return None
         self._freeze(champions, training)
         edges = postgres.drift.read_edges(self.settings, self.model.name)
-        window = interval.shifted(start=-days_before)
-        versions = {
-            day: each.model_version
-            for day, each in postgres.drift.read_published(self.settings, self.model.name, interval).items()
-        }
-        needed = [window, *(training[version] for version in sorted({*versions.values()} & {*training}))]
-        wide = Interval(start=min(each.start for each in needed), end=interval.end)
-        wanted = sorted({day for each in needed for day in each.days if day <= interval.end})
+        needed = self._needed(interval.days, days_before, training)
         changed = [
-            *self._summarise_inputs(edges, wide, wanted),
-            *self._summarise_predictions(edges, wide, wanted),
-            *self._summarise_outcomes(edges, wide, wanted),
+            *self._summarise_inputs(edges, needed),
+            *self._summarise_predictions(edges, needed),
+            *self._summarise_outcomes(edges, needed),
         ]
-        later = (
-            day
-            for day in postgres.drift.read_measured(self.settings, self.model.name, min(changed))
-            if day <= min(changed) + timedelta(days=days_before)
-        ) if changed else ()  # fmt: skip
-        run_dates = sorted({*interval.days, *(day for day in later if day <= interval.end)})
-        return Summarised(edges, self._by_run_date(wide), versions, {
-            version: (days_read.start, days_read.end) for version, days_read in training.items()
-        }, run_dates)  # fmt: skip
+        after = {day + timedelta(days=ago) for day in changed for ago in range(days_before + 1)}
+        later = postgres.drift.read_measured(
+            self.settings, self.model.name, (day for day in after if day <= interval.end)
+        )
+        run_dates = sorted({*interval.days, *later})
+        return Summarised(
+            edges,
+            self._by_run_date(self._needed(run_dates, days_before, training)),
+            self._versions(run_dates),
+            {version: (days_read.start, days_read.end) for version, days_read in training.items()},
+            run_dates,
+        )
+
+    def _needed(self, run_dates: Sequence[date], days_before: int, training: Mapping[int, Interval]) -> list[date]:
+        """Return the days that run dates are compared with: those before them, and those of their training."""
+        trained = {training[version] for version in self._versions(run_dates).values() if version in training}
+        before = (day - timedelta(days=ago) for day in run_dates for ago in range(days_before + 1))
+        newest = max(run_dates)
+        return sorted({*before, *(day for each in trained for day in each.days if day <= newest)})
+
+    def _versions(self, run_dates: Sequence[date]) -> dict[date, int]:
+        """Return the version that predicted on each run date that is published."""
+        published = postgres.drift.read_published(self.settings, self.model.name, run_dates)
+        return {day: each.model_version for day, each in published.items()}
 
     @cached_property
     def _fits(self) -> Mapping[int, RecordedFit]:
@@ -190,9 +198,13 @@ class DriftSource:
 
     # --- days ---
 
-    def _summarise_inputs(self, edges: Mapping[tuple[str, str], Edges], wide: Interval, days: list[date]) -> list[date]:
+    def _summarise_inputs(self, edges: Mapping[tuple[str, str], Edges], days: list[date]) -> list[date]:
         own = {name: each for (role, name), each in edges.items() if role == INPUT}
-        features = postgres.days.read_features(self.settings, self.project.name, wide)
+        features = {
+            day: ref
+            for each in Interval.covering(days)
+            for day, ref in postgres.days.read_features(self.settings, self.project.name, each).items()
+        }
         digest = self._digests(own)
         digests = {
             day: digest(features[day].version, features[day].rows)
@@ -238,11 +250,9 @@ class DriftSource:
             self._opened[version] = with_horizon(Tables(self.settings).scan(features_table(self.project.name), version))
         return self._opened[version]
 
-    def _summarise_predictions(
-        self, edges: Mapping[tuple[str, str], Edges], wide: Interval, days: list[date]
-    ) -> list[date]:
+    def _summarise_predictions(self, edges: Mapping[tuple[str, str], Edges], days: list[date]) -> list[date]:
         own = {name: each for (role, name), each in edges.items() if role == PREDICTION}
-        batches = postgres.drift.read_published(self.settings, self.model.name, wide)
+        batches = postgres.drift.read_published(self.settings, self.model.name, days)
         digest = self._digests(own)
         digests = {day: digest(batches[day].batch_id) for day in days if day in batches and own}
 
@@ -255,20 +265,16 @@ class DriftSource:
             self.settings, self.model.name, PREDICTION, digests, summarise, empty=empty
         )
 
-    def _summarise_outcomes(
-        self, edges: Mapping[tuple[str, str], Edges], wide: Interval, days: list[date]
-    ) -> list[date]:
+    def _summarise_outcomes(self, edges: Mapping[tuple[str, str], Edges], days: list[date]) -> list[date]:
         """Summarise outcomes; return the run dates that first know the days that changed."""
         name = self.model.outcome
         if (OUTCOME, name) not in edges:
             return []
         own, feed = {name: edges[OUTCOME, name]}, self.project.feeds[self.project.outcomes[name].feed]
         by_day = {feed.needed_day(day) for day in days}
-        found = postgres.drift.read_outcome_digests(
-            self.settings, self.project.name, name, Interval(start=min(by_day), end=max(by_day))
-        )
+        found = postgres.drift.read_outcome_digests(self.settings, self.project.name, name, by_day)
         digest = self._digests(own)
-        digests = {day: digest(of_day) for day, of_day in found.items() if day in by_day}
+        digests = {day: digest(of_day) for day, of_day in found.items()}
 
         def summarise(day: date) -> dict[WatchedSeries, Summary]:
             rows = postgres.drift.read_outcomes(self.settings, self.project.name, name, Interval.of(day))
@@ -280,18 +286,19 @@ class DriftSource:
         )
         return [feed.first_run_date(day) for day in made]
 
-    def _by_run_date(self, wide: Interval) -> dict[WatchedSeries, dict[date, Summary]]:
+    def _by_run_date(self, days: Sequence[date]) -> dict[WatchedSeries, dict[date, Summary]]:
+        """Return the summaries of run dates; an outcome is of the run date that first knows it."""
         feed = self.project.feeds[self.project.outcomes[self.model.outcome].feed]
-        back = feed.needed_day(wide.start) - wide.start
+        wanted = {*days}
         read = postgres.drift.read_summaries(
-            self.settings, self.model.name, Interval(start=wide.start + back, end=wide.end)
+            self.settings, self.model.name, {*days, *(feed.needed_day(day) for day in days)}
         )
         found = {}
         for series, by_day in read.items():
             moved = (
                 {feed.first_run_date(day): each for day, each in by_day.items()} if series.role == OUTCOME else by_day
             )
-            within = {day: each for day, each in moved.items() if wide.start <= day <= wide.end}
+            within = {day: each for day, each in moved.items() if day in wanted}
             if within:
                 found[series] = within
         return found

@@ -5,7 +5,7 @@ how the owner's budget of false alerts limits them. docs/drift.md has the figure
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any, Literal
 
@@ -24,6 +24,9 @@ from include.training.config import Training
 
 RULE = "drift"
 ROWS = WatchedSeries("input", ROWS_OF_ENTITIES)
+DAYS_BEFORE = HISTORY_DAYS + EARLIER_DAYS
+"""Days before a run date whose summaries its alert depends on."""
+
 LISTED = 5
 """WatchedSeries that an alert names; the view has the others."""
 
@@ -63,7 +66,7 @@ class DriftMonitor(Monitor):
 
     def run(self, watch: Watch) -> Findings:
         """Summarise what changed, compare each run date with the weeks before, and store the effects."""
-        known = watch.summaries(self.slices, self.min_rows, HISTORY_DAYS + EARLIER_DAYS)
+        known = watch.summaries(self.slices, self.min_rows, DAYS_BEFORE)
         if known is None or not known.run_dates:
             return Findings()
         measured = Measured.of(known)
@@ -115,10 +118,11 @@ class Measured:
 
     @classmethod
     def of(cls, known: Summarised) -> "Measured":
-        """Compare all days that there are summaries of, up to the newest run date."""
+        """Compare the run dates with the days before them."""
         import numpy as np
 
-        start = min([*known.run_dates, *(min(days) for days in known.days.values() if days)])
+        oldest = min([*known.run_dates, *(min(days) for days in known.days.values() if days)])
+        start = max(oldest, min(known.run_dates) - timedelta(days=DAYS_BEFORE))
         count = (max(known.run_dates) - start).days + 1
         sizes = {series: known.edges[series.role, series.feature].size for series in known.days}
         days = {series: Days.of(found, start, count, sizes[series]) for series, found in known.days.items()}
@@ -167,12 +171,13 @@ class Measured:
         training = self._known.training.get(version) if version is not None else None
         if training is None or series == ROWS:
             return
-        ages = [place - self._place(each) for each in _days_of(training)]
-        known = [age for age in ages if 0 <= place - age < len(days.rows)]
-        now, before = days.summed(range(max(WINDOWS))), days.summed([age for age in known if age >= 0])
-        found = {name: values[place] for name, values in compare(now, before, self._edges(series)).items()}
-        if before.rows[place]:
-            about |= {"reference": "training", "days": max(WINDOWS), "rows": int(now.rows[place])}
+        first, last = training
+        count = (min(last, day) - first).days + 1
+        trained = Days.of(self._known.days[series], first, count, len(days.counts.T)) if count > 0 else None
+        if trained is not None and trained.rows.any():
+            now, before = days.summed(range(max(WINDOWS))).at(place), trained.summed(range(count)).at(count - 1)
+            about |= {"reference": "training", "days": max(WINDOWS), "rows": int(now.rows[0])}
+            found = {name: values[0] for name, values in compare(now, before, self._edges(series)).items()}
             yield {**about, **_stored(found, None)}
 
     def _edges(self, series: WatchedSeries) -> Edges:
@@ -199,11 +204,6 @@ def _stored(effects: Mapping[str, Any], strength: Any) -> dict[str, float | None
         name: None if value is None or not math.isfinite(value) else round(float(value), 12)
         for name, value in values.items()
     }
-
-
-def _days_of(days: tuple[date, date]) -> Sequence[date]:
-    first, last = days
-    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
 def _sentence(found: Drifted) -> str:

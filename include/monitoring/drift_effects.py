@@ -112,6 +112,10 @@ class Total:
     total: "Floats"
     squares: "Floats"
 
+    def at(self, place: int) -> "Total":
+        """Return the sum of one day."""
+        return Total(*(each[place : place + 1] for each in vars(self).values()))
+
 
 def reference_offsets(window: int) -> list[int]:
     """Return how many days before a day those are that its newest days are compared with: the same weekdays."""

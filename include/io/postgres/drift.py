@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any
@@ -40,14 +40,14 @@ def read_champions(settings: Settings, model: str) -> list[int]:
         return [*dict.fromkeys(connection.scalars(statement))]
 
 
-def read_published(settings: Settings, model: str, interval: Interval) -> dict[date, PublishedVersion]:
-    """Return what readers see of each day of the interval."""
+def read_published(settings: Settings, model: str, days: Iterable[date]) -> dict[date, PublishedVersion]:
+    """Return what readers see of each of these days."""
     s, b = schema.published.c, schema.batches.c
     statement = (
         sa
         .select(s.day, sa.cast(s.batch_id, sa.Text), b.model_version)
         .join_from(schema.published, schema.batches, b.batch_id == s.batch_id)
-        .where(s.model == model, s.day.between(interval.start, interval.end))
+        .where(s.model == model, _is_one_of(s.day, days))
         .order_by(s.day)
     )
     with engine(settings).connect() as connection:
@@ -69,11 +69,11 @@ def read_scores(settings: Settings, project: Project, batch_id: str, day: date, 
     )
 
 
-def read_outcome_digests(settings: Settings, project: str, outcome: str, interval: Interval) -> dict[date, str]:
-    """Return the digest of the outcomes of each day of the interval that has any."""
+def read_outcome_digests(settings: Settings, project: str, outcome: str, days: Iterable[date]) -> dict[date, str]:
+    """Return the digest of the outcomes of each of these days that has any."""
     o = outcome_days.c
     statement = sa.select(o.day, o.digest).where(
-        o.project == project, o.outcome == outcome, o.day.between(interval.start, interval.end), o.rows > 0
+        o.project == project, o.outcome == outcome, _is_one_of(o.day, days), o.rows > 0
     )
     with engine(settings).connect() as connection:
         return {row.day: row.digest for row in connection.execute(statement)}
@@ -157,14 +157,17 @@ def replace_summaries(
         empty: days without values by now, such as one that was unpublished. What was summarised of them is removed.
     """
     d, made = drift_summaries.c, []
-    before = sa.select(d.day, d.digest).where(d.model == model, d.role == role).distinct()
+    asked = sa.func.unnest(sa.cast([*digests, *empty], postgresql.ARRAY(sa.Date))).table_valued("day").render_derived()
+    own = (d.model == model) & (d.role == role) & (d.day == asked.c.day)
+    summarised = sa.select(d.digest).where(own).limit(1).lateral()  # all rows of a day have the same
+    before = sa.select(asked.c.day, summarised.c.digest).join_from(asked, summarised, sa.true())
     with engine(settings).connect() as connection:
         there = {row.day: row.digest for row in connection.execute(before)}
     if emptied := sorted(there.keys() & {*empty}):
         with engine(settings).begin() as connection:
             lock(connection, f"drift {model}")
-            of_days = (d.model == model) & (d.role == role) & d.day.in_(emptied)
-            connection.execute(sa.delete(drift_summaries).where(of_days))
+            own = (d.model == model) & (d.role == role) & d.day.in_(emptied)
+            connection.execute(sa.delete(drift_summaries).where(own))
         made += emptied
     for day, digest in sorted(digests.items()):
         if there.get(day) == digest:
@@ -186,13 +189,13 @@ def replace_summaries(
     return made
 
 
-def read_summaries(settings: Settings, model: str, interval: Interval) -> dict[WatchedSeries, dict[date, Summary]]:
-    """Return the summaries of the days of the interval, by series and day."""
+def read_summaries(settings: Settings, model: str, days: Iterable[date]) -> dict[WatchedSeries, dict[date, Summary]]:
+    """Return the summaries of these days, by series and day."""
     d = drift_summaries.c
     statement = (
         sa
         .select(d.day, *(d[name] for name in _SERIES), *(d[name] for name in _SUMMARY))
-        .where(d.model == model, d.day.between(interval.start, interval.end))
+        .where(d.model == model, _is_one_of(d.day, days))
         .order_by(*(d[name] for name in _SERIES), d.day)
     )
     found: dict[WatchedSeries, dict[date, Summary]] = {}
@@ -230,9 +233,14 @@ def replace_drift(settings: Settings, model: str, rows: Mapping[date, Sequence[M
     return written
 
 
-def read_measured(settings: Settings, model: str, start: date) -> list[date]:
-    """Return the run dates from `start` on that have results."""
+def read_measured(settings: Settings, model: str, days: Iterable[date]) -> list[date]:
+    """Return those of the run dates that have results."""
     d = drift_daily.c
-    statement = sa.select(d.day).where(d.model == model, d.day >= start).distinct().order_by(d.day)
+    statement = sa.select(d.day).where(d.model == model, _is_one_of(d.day, days)).distinct().order_by(d.day)
     with engine(settings).connect() as connection:
         return [*connection.scalars(statement)]
+
+
+def _is_one_of(column: sa.ColumnElement[date], days: Iterable[date]) -> sa.ColumnElement[bool]:
+    """Return whether a day is one of these, as ranges: they may be many, and are a few weeks or months in a row."""
+    return sa.or_(sa.false(), *(column.between(each.start, each.end) for each in Interval.covering(days)))
