@@ -203,6 +203,25 @@ def test_published_predictions_and_known_outcomes_are_summarised(settings: Setti
     assert execute(settings, training, day=JUMP)[0][0] > 0
 
 
+def test_a_run_date_that_is_measured_again_keeps_its_version_and_its_training(
+    settings: Settings, ferries: Project
+) -> None:
+    publish(settings, BEFORE)
+    monitor(ferries, Interval.of(BEFORE), settings)
+    kept = (
+        "SELECT feature, slice_value, reference, days, model_version FROM drift WHERE day = :day AND role = 'input' "
+        "ORDER BY 1, 2, 3, 4"
+    )
+    effects = "SELECT sum(shift) FROM drift WHERE day = :day AND reference = 'weeks'"
+    before, shifts = execute(settings, kept, day=BEFORE), execute(settings, effects, day=BEFORE)
+    assert {row[2] for row in before} == {"weeks", "training"} and {row[-1] for row in before} == {1}
+    prepare(settings, ferries, [BEFORE - timedelta(days=7)], moved=2.0)
+    monitor(ferries, Interval.of(JUMP), settings)
+    assert execute(settings, effects, day=BEFORE) != shifts, "it is measured again"
+    again = execute(settings, kept, day=BEFORE)
+    assert [row[:3] + row[4:] for row in again] == [row[:3] + row[4:] for row in before]
+
+
 def test_after_an_accepted_change_a_person_has_the_edges_frozen_again(settings: Settings, ferries: Project) -> None:
     monitor(ferries, Interval.of(JUMP), settings)
     edges = "SELECT count(*), count(DISTINCT decision), max(decision) FROM drift_edges WHERE role = 'input'"

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from include.config.loading import load_model, load_project
-from include.monitoring.drift import ROWS, DriftMonitor, Measured
+from include.monitoring.drift import DAYS_BEFORE, ROWS, DriftMonitor, Measured
 from include.monitoring.drift_alerts import DEARER, OF_SLICES, Drifted, find_alert, repeated_day, strengths
 from include.monitoring.drift_effects import Compared, Days, compare, evaluate
 from include.monitoring.drift_summary import (
@@ -268,6 +268,22 @@ def test_the_number_of_rows_is_watched_and_both_references_are_stored() -> None:
     assert set(rows) == {("(rows)", "weeks"), ("x", "weeks"), ("x", "training")}
     assert rows["x", "training"]["days"] == 7 and rows["x", "training"]["strength"] is None
     assert {row["model_version"] for row in rows.values()} == {7}
+
+
+def test_a_training_of_years_ago_costs_no_more_and_is_compared_the_same() -> None:
+    days = summaries()
+    run_date, trained = START + timedelta(days=DAYS - 1), [START + timedelta(days=n) for n in range(31)]
+    years = timedelta(days=1200)
+    long_ago = {day - years: days[day] for day in trained}
+
+    def measure(training: date, known: Mapping[date, Summary]) -> Measured:
+        of = (training, training + timedelta(days=30))
+        return Measured.of(Summarised({("input", "x"): EDGES}, {SERIES: known}, {run_date: 7}, {7: of}, [run_date]))
+
+    near, far = measure(START, days), measure(START - years, {**long_ago, **days})
+    assert far.rows(run_date) == near.rows(run_date)
+    assert {row["reference"] for row in far.rows(run_date)} == {"weeks", "training"}
+    assert len(far.compared[SERIES].stuck) == DAYS_BEFORE + 1
 
 
 def test_a_run_date_before_all_summaries_has_no_results() -> None:
