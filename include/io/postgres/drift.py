@@ -159,7 +159,8 @@ def replace_summaries(
     d, made = drift_summaries.c, []
     asked = sa.func.unnest(sa.cast([*digests, *empty], postgresql.ARRAY(sa.Date))).table_valued("day").render_derived()
     own = (d.model == model) & (d.role == role) & (d.day == asked.c.day)
-    summarised = sa.select(d.digest).where(own).limit(1).lateral()  # all rows of a day have the same
+    first = (d.feature, d.slice, d.slice_value)  # all rows of a day have one digest; in this order, an index has them
+    summarised = sa.select(d.digest).where(own).order_by(*first).limit(1).lateral()
     before = sa.select(asked.c.day, summarised.c.digest).join_from(asked, summarised, sa.true())
     with engine(settings).connect() as connection:
         there = {row.day: row.digest for row in connection.execute(before)}
