@@ -9,7 +9,7 @@ import pytest
 from nightly_bundle import FolderBundle
 
 Asks = Callable[[], bool]
-YAML = "include/projects/flights/project.yaml"
+YAML = "include/projects/ferries/project.yaml"
 
 
 @pytest.fixture
