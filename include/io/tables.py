@@ -67,6 +67,10 @@ class Scope:
         return cls(Interval(start=min(days), end=max(days)), {"delivery_id": sorted(set(delivery_ids))})
 
 
+KEPT_OPEN = 4
+"""How many tables at a version are kept open: to open one costs more with each file that it has."""
+
+
 class Tables:
     """The tables below `settings.tables`, each in a folder of its own, partitioned by `day` (first)."""
 
@@ -78,6 +82,7 @@ class Tables:
             )
         self.options = storage.delta_options(settings, self.root)
         self.catalog = settings.catalog
+        self._at_versions: dict[tuple[str, int], DeltaTable] = {}
         self.commit_metadata = {"run_id": settings.run_id, "git_commit": settings.git_commit}
 
     def uri(self, table: str) -> str:
@@ -85,13 +90,15 @@ class Tables:
         return f"{self.root}/{table}"
 
     def open(self, table: str, version: int | None = None) -> DeltaTable:
-        """Open a table, at its newest version by default.
+        """Open a table, at its newest version by default. One at a given version is only read, and is kept open.
 
         Raises:
             DataError: the table does not exist, or that version of it was removed.
         """
+        if version is not None and (table, version) in self._at_versions:
+            return self._at_versions[table, version]
         try:
-            return DeltaTable(self.uri(table), version=version, storage_options=self.options)
+            opened = DeltaTable(self.uri(table), version=version, storage_options=self.options)
         except TableNotFoundError as error:
             if version is not None and self.exists(table):
                 raise DataError(
@@ -99,6 +106,11 @@ class Tables:
                     "rotation of the hash key (python -m include.cli rehash); the view human_actions says when"
                 ) from error
             raise DataError(f"table {self.uri(table)} does not exist yet; first run the step that makes it") from error
+        if version is not None:
+            while len(self._at_versions) >= KEPT_OPEN:
+                self._at_versions.pop(next(iter(self._at_versions)))
+            self._at_versions[table, version] = opened
+        return opened
 
     def exists(self, table: str) -> bool:
         """Return whether a table exists."""
@@ -383,6 +395,8 @@ class Tables:
 
     def create(self, table: str, columns: Mapping[str, pl.DataType]) -> None:
         """Create an empty table with these columns, unless it exists."""
+        if self.exists(table):  # asks for less than opening it
+            return
         self.open_or_create(table, Schema.from_arrow(pl.DataFrame(schema=columns).to_arrow().schema), ["day"])
 
     def open_or_create(self, table: str, schema: Schema, partition_by: Sequence[str]) -> DeltaTable:

@@ -134,7 +134,8 @@ class DegradationMonitor(Monitor):
         alerts: list[Alert] = []
         for run_date in days:
             until = watch.outcome_feed.needed_day(run_date)
-            known = [each for each in compared if each.last_day <= until]
+            first = until - timedelta(days=self._reach_days - 1)
+            known = [each for each in compared if first <= each.day and each.last_day <= until]
             found = {
                 FORMER: self.against_former(known, until),
                 TREND: self.trend(known, until),
