@@ -101,6 +101,11 @@ class Days:
         total = _sum_back(np.column_stack([self.counts, *of_rows]), offsets)  # together, as each is small
         return Total(total[:, : -len(of_rows)], *total[:, -len(of_rows) :].T)
 
+    def together(self) -> "Total":
+        """Return the sum of all days, as one."""
+        of_days = (self.counts, self.rows, self.missing, self.total, self.squares)
+        return Total(*(each.sum(axis=0, keepdims=True) for each in of_days))
+
 
 @dataclass(frozen=True)
 class Total:
