@@ -32,7 +32,7 @@ import pendulum
 from airflow.sdk import CronTriggerTimetable, Param, dag, get_current_context, task
 
 ZONE = "America/New_York"
-DESCRIPTION = (Path(__file__).parents[1] / "include" / "projects" / "own" / "project.yaml").read_text()
+DESCRIPTION = (Path(__file__).parents[1] / "include" / "description.txt").read_text()
 
 
 def daily(dag_id, **more):
@@ -74,7 +74,7 @@ daily("model_train", is_paused_upon_creation=False, max_active_runs=1)
 daily("model_score", is_paused_upon_creation=False)
 '''
 
-READ = Path("include/projects/own/project.yaml")
+READ = Path("include/description.txt")
 
 PREFLIGHT = """
 import json, os, sys
@@ -97,7 +97,6 @@ def stack() -> Iterator[Stack]:
         folder = Path(name)
         shutil.copytree(ROOT / "include", folder / "bundle" / "include", ignore=shutil.ignore_patterns("projects"))
         (folder / "bundle" / "include" / "cli.py").write_text(PREFLIGHT, encoding="utf-8")
-        (folder / "bundle" / READ).parent.mkdir(parents=True)
         (folder / "bundle" / READ).write_text("as it was", encoding="utf-8")
         (folder / "bundle" / "dags").mkdir()
         (folder / "bundle" / "dags" / "daily.py").write_text(DAGS, encoding="utf-8")
