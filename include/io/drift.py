@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 
@@ -57,7 +57,6 @@ class DriftSource:
     settings: Settings
     slices: tuple[str, ...]
     min_rows: int
-    _opened: dict[int, pl.LazyFrame] = field(default_factory=dict, compare=False)
 
     def summarised(self, interval: Interval, days_before: int) -> Summarised | None:
         """Summarise the days that changed; return the summaries of all days that the interval is compared with.
@@ -78,7 +77,7 @@ class DriftSource:
             return None
         self._freeze(champions, training)
         edges = postgres.drift.read_edges(self.settings, self.model.name)
-        needed = self._needed(interval.days, days_before, training)
+        needed = _needed(interval.days, self._versions(interval.days), training, days_before)
         changed = [
             *self._summarise_inputs(edges, needed),
             *self._summarise_predictions(edges, needed),
@@ -89,25 +88,23 @@ class DriftSource:
             self.settings, self.model.name, (day for day in after if day <= interval.end)
         )
         run_dates = sorted({*interval.days, *later})
+        versions = self._versions(run_dates)
         return Summarised(
             edges,
-            self._by_run_date(self._needed(run_dates, days_before, training)),
-            self._versions(run_dates),
+            self._by_run_date(_needed(run_dates, versions, training, days_before)),
+            versions,
             {version: (days_read.start, days_read.end) for version, days_read in training.items()},
             run_dates,
         )
-
-    def _needed(self, run_dates: Sequence[date], days_before: int, training: Mapping[int, Interval]) -> list[date]:
-        """Return the days that run dates are compared with: those before them, and those of their training."""
-        trained = {training[version] for version in self._versions(run_dates).values() if version in training}
-        before = (day - timedelta(days=ago) for day in run_dates for ago in range(days_before + 1))
-        newest = max(run_dates)
-        return sorted({*before, *(day for each in trained for day in each.days if day <= newest)})
 
     def _versions(self, run_dates: Sequence[date]) -> dict[date, int]:
         """Return the version that predicted on each run date that is published."""
         published = postgres.drift.read_published(self.settings, self.model.name, run_dates)
         return {day: each.model_version for day, each in published.items()}
+
+    @cached_property
+    def _tables(self) -> Tables:
+        return Tables(self.settings)
 
     @cached_property
     def _fits(self) -> Mapping[int, RecordedFit]:
@@ -245,10 +242,7 @@ class DriftSource:
 
     def _scan(self, version: int) -> pl.LazyFrame:
         """Return the features at a version. The days of a range backfill are of one version, which is opened once."""
-        if version not in self._opened:
-            self._opened.clear()
-            self._opened[version] = with_horizon(Tables(self.settings).scan(features_table(self.project.name), version))
-        return self._opened[version]
+        return with_horizon(self._tables.scan(features_table(self.project.name), version))
 
     def _summarise_predictions(self, edges: Mapping[tuple[str, str], Edges], days: list[date]) -> list[date]:
         own = {name: each for (role, name), each in edges.items() if role == PREDICTION}
@@ -318,3 +312,13 @@ class DriftSource:
             return of_day.hexdigest()
 
         return digest
+
+
+def _needed(
+    run_dates: Sequence[date], versions: Mapping[date, int], training: Mapping[int, Interval], days_before: int
+) -> list[date]:
+    """Return the days that run dates are compared with: those before them, and those of their versions' training."""
+    before = (day - timedelta(days=ago) for day in run_dates for ago in range(days_before + 1))
+    trained = {training[version] for version in versions.values() if version in training}
+    newest = max(run_dates)
+    return sorted({*before, *(day for each in trained for day in each.days if day <= newest)})

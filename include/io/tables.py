@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from include.io import storage
 log = logging.getLogger(__name__)
 
 COMMIT_TRIES = 40
+KEPT_OPEN = 4
+"""How many tables at a version are kept open for reading: to open one costs more with each file that it has."""
+
 NOT_IN_PATHS = ' "#%<>?`{}'  # delta-rs returns file names percent-encoded, but polars and Spark do not decode them
 CONFIGURATION = {
     "delta.enableDeletionVectors": "false",  # both delta-rs and Spark must be able to read the tables
@@ -67,10 +71,6 @@ class Scope:
         return cls(Interval(start=min(days), end=max(days)), {"delivery_id": sorted(set(delivery_ids))})
 
 
-KEPT_OPEN = 4
-"""How many tables at a version are kept open: to open one costs more with each file that it has."""
-
-
 class Tables:
     """The tables below `settings.tables`, each in a folder of its own, partitioned by `day` (first)."""
 
@@ -82,7 +82,7 @@ class Tables:
             )
         self.options = storage.delta_options(settings, self.root)
         self.catalog = settings.catalog
-        self._at_versions: dict[tuple[str, int], DeltaTable] = {}
+        self._scan_at = lru_cache(KEPT_OPEN)(lambda table, version: pl.scan_delta(self.open(table, version)))
         self.commit_metadata = {"run_id": settings.run_id, "git_commit": settings.git_commit}
 
     def uri(self, table: str) -> str:
@@ -90,15 +90,13 @@ class Tables:
         return f"{self.root}/{table}"
 
     def open(self, table: str, version: int | None = None) -> DeltaTable:
-        """Open a table, at its newest version by default. One at a given version is only read, and is kept open.
+        """Open a table, at its newest version by default.
 
         Raises:
             DataError: the table does not exist, or that version of it was removed.
         """
-        if version is not None and (table, version) in self._at_versions:
-            return self._at_versions[table, version]
         try:
-            opened = DeltaTable(self.uri(table), version=version, storage_options=self.options)
+            return DeltaTable(self.uri(table), version=version, storage_options=self.options)
         except TableNotFoundError as error:
             if version is not None and self.exists(table):
                 raise DataError(
@@ -106,11 +104,6 @@ class Tables:
                     "rotation of the hash key (python -m include.cli rehash); the view human_actions says when"
                 ) from error
             raise DataError(f"table {self.uri(table)} does not exist yet; first run the step that makes it") from error
-        if version is not None:
-            while len(self._at_versions) >= KEPT_OPEN:
-                self._at_versions.pop(next(iter(self._at_versions)))
-            self._at_versions[table, version] = opened
-        return opened
 
     def exists(self, table: str) -> bool:
         """Return whether a table exists."""
@@ -140,11 +133,11 @@ class Tables:
         return sorted(date.fromisoformat(part["day"]) for part in self.open(table).partitions())
 
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
-        """Return the rows at a version, by default the newest.
+        """Return the rows at a version, by default the newest. Those at a version are kept open.
 
         Collect them with polars, because `to_pyarrow_table()` aborts some processes at exit.
         """
-        return pl.scan_delta(self.open(table, version))
+        return pl.scan_delta(self.open(table)) if version is None else self._scan_at(table, version)
 
     def count(self, names: Iterable[str], scope: Scope, by: str) -> Counter[str]:
         """Return how many rows of the scope these tables have together for each value of a column.

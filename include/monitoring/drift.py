@@ -172,9 +172,9 @@ class Measured:
         if training is None or series == ROWS:
             return
         first, last = training
-        count = (min(last, day) - first).days + 1
-        trained = Days.of(self._known.days[series], first, count, len(days.counts.T)) if count > 0 else None
-        if trained is not None and trained.rows.any():
+        count = max(0, (min(last, day) - first).days + 1)
+        trained = Days.of(self._known.days[series], first, count, len(days.counts.T))
+        if trained.rows.any():
             now, before = days.summed(range(max(WINDOWS))).at(place), trained.together()
             about |= {"reference": "training", "days": max(WINDOWS), "rows": int(now.rows[0])}
             found = {name: values[0] for name, values in compare(now, before, self._edges(series)).items()}

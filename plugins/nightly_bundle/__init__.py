@@ -21,8 +21,7 @@ FileState = tuple[int, int, int]
 class FolderBundle(LocalDagBundle):
     """A folder and the folders of projects that `NIGHTLY_PROJECTS` names.
 
-    Set `[dag_processor] min_file_process_interval` high for it, and `refresh_interval` low: it is how often the bundle
-    looks for changes.
+    It looks for changes every `refresh_interval` seconds, so `[dag_processor] min_file_process_interval` can be long.
     """
 
     def __init__(self, **kwargs: Any) -> None:
